@@ -1,0 +1,194 @@
+"""The contract between a replica and its consensus protocol.
+
+A consensus object is fed (``tick``, ``step``, ``propose``, ``read``, ``appended``...) and drained
+(``ready``). It does no I/O, reads no clock and draws no random number of its own. The caller obeys one
+rule: *what a Ready says must be durable is durable before what that Ready says must wait is sent.*
+
+1.  ``Ready.messages`` may leave at once (a leader replicates in parallel with its own fsync).
+2.  ``Ready.hard_state`` and ``Ready.entries`` are given to the write-ahead log, in the order of the
+    Readys, as one write.
+3.  When that write is durable, the caller calls ``appended(index, term)`` with its last entry and then
+    sends ``Ready.messages_after_append``, unless the term has changed since.
+4.  ``Ready.committed`` holds entries that are committed *and* durable here, each once, in order. After
+    applying them the caller calls ``applied(index)``.
+
+The log that consensus objects agree on is contiguous: Multi-Paxos accepts in order as well, so log,
+write-ahead log, snapshots and reads are the same for both.
+"""
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kvorum_server.types import (
+    Configuration,
+    ConsensusMessage,
+    Entry,
+    EntryKind,
+    HardState,
+    ReplicaId,
+    SnapshotMeta,
+)
+
+
+class Role(enum.Enum):
+    """What a replica is at present. Learners replicate and never vote or campaign."""
+
+    FOLLOWER = "follower"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+    LEARNER = "learner"
+
+
+class Randomness(Protocol):
+    """Where election timeouts come from: ``random.Random`` in production, seeded in the simulator."""
+
+    def randrange(self, start: int, stop: int, /) -> int:
+        """An integer in [start, stop)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReady:
+    """The reads queued under ``token`` may be served once ``index`` is applied; None: refused, leadership lost."""
+
+    token: int
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A change worth a log line: who became what, in which term, led by whom, and why."""
+
+    role: Role
+    term: int
+    leader: ReplicaId | None
+    reason: str
+
+
+@dataclass(slots=True)
+class Ready:
+    """One turn's output of a consensus object; see the rules at the top of this module."""
+
+    hard_state: HardState | None = None
+    entries: list[Entry] = field(default_factory=list)
+    messages: list[tuple[ReplicaId, ConsensusMessage]] = field(default_factory=list)
+    messages_after_append: list[tuple[ReplicaId, ConsensusMessage]] = field(default_factory=list)
+    committed: list[Entry] = field(default_factory=list)
+    reads: list[ReadReady] = field(default_factory=list)
+    snapshot_targets: list[ReplicaId] = field(default_factory=list)
+    """Replicas that need entries which the log no longer holds: send them a snapshot."""
+    transitions: list[Transition] = field(default_factory=list)
+
+
+class ProposeRefusal(enum.Enum):
+    """Why a proposal was not appended. Nothing was logged: the client may try elsewhere."""
+
+    NOT_LEADER = "not leader"
+    TRANSFERRING = "leadership is being handed over"
+    LOG_FULL = "too many bytes are not committed yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A view of a consensus object for status pages, leader hints and tests."""
+
+    replica: ReplicaId
+    role: Role
+    term: int
+    vote: ReplicaId
+    leader: ReplicaId | None
+    commit: int
+    applied: int
+    durable: int
+    first_index: int
+    last_index: int
+    configuration: Configuration
+    matched: dict[ReplicaId, int]
+    """On the leader: the highest index known durable on each replica; else empty."""
+    log_bytes: int
+
+
+class Consensus(Protocol):
+    """A replicated log under one leader. Raft and Multi-Paxos implement it; nothing above knows which."""
+
+    def tick(self) -> None:
+        """One unit of time has passed (``tick_ms`` of Config)."""
+        ...
+
+    def step(self, source: ReplicaId, message: ConsensusMessage) -> None:
+        """Takes in a message of another replica of the group. Stale messages are dropped."""
+        ...
+
+    def propose(
+        self, kind: EntryKind, stamp: int, level: int, payload: bytes
+    ) -> Entry | ProposeRefusal:
+        """Appends an entry on the leader (not durable yet, not committed) or says why not."""
+        ...
+
+    def read(self, token: int) -> bool:
+        """Queues a linearizable read; False when this replica does not lead. Answered in ``Ready.reads``."""
+        ...
+
+    def appended(self, index: int, term: int) -> None:
+        """The write that ended with entry (index, term) is durable; ignored where the log has another term."""
+        ...
+
+    def applied(self, index: int) -> None:
+        """All entries up to ``index`` have been applied."""
+        ...
+
+    def reconfigure(self, configuration: Configuration, stamp: int, level: int) -> Entry | ProposeRefusal:
+        """Appends a configuration entry; the configuration is in force from its append on."""
+        ...
+
+    def transfer(self, target: ReplicaId) -> bool:
+        """Starts to hand leadership to a voter; False when that is impossible now."""
+        ...
+
+    def farewell(self) -> None:
+        """Tells the followers that this leader stops, so that they need not wait for a timeout."""
+        ...
+
+    def connection_lost(self, replica: ReplicaId) -> None:
+        """Local hint: this node's own connection to the node of ``replica`` is broken."""
+        ...
+
+    def connection_restored(self, replica: ReplicaId) -> None:
+        """Local hint: the connection stands again."""
+        ...
+
+    def compact(self, index: int) -> None:
+        """Entries up to ``index`` (applied, in a durable checkpoint) may leave memory."""
+        ...
+
+    def install(self, meta: SnapshotMeta) -> bool:
+        """Replaces the log by a snapshot of a later commit; False when it is not later than our commit.
+
+        The caller writes the Installed record in the same write as the next Ready, whose
+        ``messages_after_append`` acknowledges the snapshot to the leader.
+        """
+        ...
+
+    def snapshot_failed(self, target: ReplicaId) -> None:
+        """A snapshot transfer ended without success: probe the replica again."""
+        ...
+
+    def ready(self) -> Ready:
+        """Drains what has to be done; empty when nothing is."""
+        ...
+
+    def has_ready(self) -> bool:
+        """Whether ``ready()`` would return anything."""
+        ...
+
+    def status(self) -> Status:
+        """A consistent view of this object."""
+        ...
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError when the object contradicts itself."""
+        ...
+
+
