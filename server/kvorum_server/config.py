@@ -1,12 +1,12 @@
 """Every number and switch of a node, in one frozen value, parsed and validated once at start.
 
-A field's unit stands last in its name. ``metadata["help"]`` is the text of ``kvorum-server --help`` and
-of ``docs/configuration.md``; a test compares them. The same names serve as flags (``--tick-ms``),
-environment variables (``KVORUM_TICK_MS``) and TOML keys (``tick_ms``); flags win over the environment,
-which wins over the file.
+A field's unit stands last in its name. ``metadata["help"]`` is the text of ``kvorum-server
+--help`` and of ``docs/configuration.md``; a test compares them. The same names serve as flags
+(``--tick-ms``), environment variables (``KVORUM_TICK_MS``) and TOML keys (``tick_ms``); flags win
+over the environment, which wins over the file.
 
-Limits are here and not in the code that obeys them, so that the simulator can shrink them (a batch of
-one command, a segment of 4 KiB) and make rare paths common.
+Limits are here and not in the code that obeys them, so that the simulator can shrink them (a
+batch of one command, a segment of 4 KiB) and make rare paths common.
 """
 
 import dataclasses
@@ -19,7 +19,9 @@ MIB = 1024 * KIB
 
 
 class ConfigError(ValueError):
-    """An option is missing, unknown or has an impossible value; the message names it and the remedy."""
+    """An option is missing, unknown or has an impossible value; the message names it and the
+    remedy.
+    """
 
 
 def _option(default: Any, help: str, minimum: int | None = None) -> Any:
@@ -47,7 +49,9 @@ class Config:
     consensus: str = _option("raft", "Consensus protocol of a new cluster.")
 
     # Time
-    tick_ms: int = _option(25, "Length of a tick; elections and heartbeats are counted in ticks.", 1)
+    tick_ms: int = _option(
+        25, "Length of a tick; elections and heartbeats are counted in ticks.", 1
+    )
     heartbeat_ticks: int = _option(2, "A leader sends a heartbeat every so many ticks.", 1)
     election_ticks_min: int = _option(20, "Shortest election timeout.", 2)
     election_ticks_max: int = _option(40, "Longest election timeout.", 3)
@@ -66,7 +70,9 @@ class Config:
     scan_page_bytes_max: int = _option(1 * MIB, "Bytes in one answer to a scan.", 1)
     scan_slice_rows: int = _option(4096, "Rows that a scan or count reads in one turn.", 1)
     entry_commands_max: int = _option(1024, "Commands in one log entry (at most 1024).", 1)
-    entry_bytes_max: int = _option(1 * MIB, "Bytes in one log entry; a larger command goes alone.", 1)
+    entry_bytes_max: int = _option(
+        1 * MIB, "Bytes in one log entry; a larger command goes alone.", 1
+    )
     apply_commands_max: int = _option(4096, "Commands applied in one turn.", 1)
     inbox_events_max: int = _option(8192, "Events waiting for a turn; beyond, clients get BUSY.", 1)
     pending_commands_max: int = _option(16384, "Commands in flight on a leader; beyond: BUSY.", 1)
@@ -91,7 +97,9 @@ class Config:
     claim_idle_ms: int = _option(50, "Silence after which a bare durable claim is written.", 1)
     checkpoint_bytes: int = _option(32 * MIB, "Log bytes between two checkpoints.", 1)
     checkpoint_entries: int = _option(100_000, "Entries between two checkpoints.", 1)
-    checkpoint_age_ms: int = _option(300_000, "Time between two checkpoints while there are writes.", 1)
+    checkpoint_age_ms: int = _option(
+        300_000, "Time between two checkpoints while there are writes.", 1
+    )
     snapshot_chunk_bytes: int = _option(256 * KIB, "Size of a chunk of a snapshot.", 1)
     snapshot_window: int = _option(4, "Chunks of a snapshot on the way at once.", 1)
     snapshot_timeout_ticks: int = _option(400, "A snapshot transfer without progress fails.", 1)
@@ -107,9 +115,13 @@ class Config:
     history_revisions_max: int = _option(
         1_000_000, "Old revisions kept; older ones are compacted; 0 = never by count.", 0
     )
-    history_age_ms: int = _option(3_600_000, "Age after which revisions are compacted; 0 = never.", 0)
+    history_age_ms: int = _option(
+        3_600_000, "Age after which revisions are compacted; 0 = never.", 0
+    )
     compaction_slice_rows: int = _option(1000, "Event rows cleared away in one turn.", 1)
-    disk_reserve_bytes: int = _option(256 * MIB, "Free disk space below which writes are refused.", 0)
+    disk_reserve_bytes: int = _option(
+        256 * MIB, "Free disk space below which writes are refused.", 0
+    )
     memtable_bytes: int = _option(32 * MIB, "RocksDB write buffer.", 64 * KIB)
     block_cache_bytes: int = _option(64 * MIB, "RocksDB block cache.", 0)
 

@@ -1,7 +1,7 @@
 """What goes into a turn and what comes out: the whole surface between a Host and its shell.
 
-``effects = host.turn(now, events)``. The production shell (``node.py``) and the simulator speak nothing
-else to a Host, which is why the simulator tests the code that runs in production.
+``effects = host.turn(now, events)``. The production shell (``node.py``) and the simulator speak
+nothing else to a Host, which is why the simulator tests the code that runs in production.
 """
 
 from dataclasses import dataclass, field
@@ -79,7 +79,9 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Flushed:
-    """The engine flush of this number is done: what was written before it was asked for is durable."""
+    """The engine flush of this number is done: what was written before it was asked for is
+    durable.
+    """
 
     flush: int
 
@@ -164,3 +166,5 @@ class Effects:
     flush: int | None = None
     """Flush the engine in a thread, then say Flushed with this number."""
     transitions: list[Transition] = field(default_factory=list)
+    again: bool = False
+    """Work is left (a long scan, a snapshot, a backlog): take another turn even without events."""

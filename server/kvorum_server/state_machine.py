@@ -1,10 +1,10 @@
 """What a replica asks of the state that its log drives.
 
-A state machine is a function of its log: ``apply`` sees nothing but the entry (its stamp is the only
-time there is) and the rows that earlier entries left. It writes rows through the turn's overlay, which
-the Host writes to the engine once per turn for all groups, applied index included. Tables kept in
-memory (sessions, for instance) are rebuilt from rows when the object is made, so that a snapshot of a
-group is nothing but the rows of its space.
+A state machine is a function of its log: ``apply`` sees nothing but the entry (its stamp is the
+only time there is) and the rows that earlier entries left. It writes rows through the turn's
+overlay, which the Host writes to the engine once per turn for all groups, applied index included.
+Tables kept in memory (sessions, for instance) are rebuilt from rows when the object is made, so
+that a snapshot of a group is nothing but the rows of its space.
 
 An expected refusal is a result like any other. Any exception that leaves ``apply`` stops the node.
 """
@@ -19,7 +19,9 @@ from kvorum_server.types import Entry
 
 @dataclass(frozen=True, slots=True)
 class MachineStatus:
-    """Figures for status pages. Log time is in milliseconds; revisions are 0 where there are none."""
+    """Figures for status pages. Log time is in milliseconds; revisions are 0 where there are
+    none.
+    """
 
     applied_index: int
     applied_term: int
@@ -55,9 +57,9 @@ class StateMachine(Protocol):
     def apply(self, entry: Entry, submissions: Sequence[Submission] | None = None) -> list[bytes]:
         """Applies the next entry; encoded Results, one per submission, in order.
 
-        ``submissions`` is what the leader parsed at admission; without it the payload is parsed here
-        (a batch that does not parse gives no results and changes nothing but the applied index).
-        Entries of other kinds move the applied index and log time only.
+        ``submissions`` is what the leader parsed at admission; without it the payload is parsed
+        here (a batch that does not parse gives no results and changes nothing but the applied
+        index). Entries of other kinds move the applied index and log time only.
         """
         ...
 

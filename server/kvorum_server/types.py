@@ -1,12 +1,12 @@
 """The values that travel between the parts of a node: entries, configurations, messages, envelopes.
 
-Everything here is a frozen value without behaviour beyond its own consistency. Times are integers of
-milliseconds, sizes are bytes. Names are those of the Raft paper (Ongaro and Ousterhout, 2014); in
-Multi-Paxos code a ballot is a ``term`` and a slot is an ``index``.
+Everything here is a frozen value without behaviour beyond its own consistency. Times are integers
+of milliseconds, sizes are bytes. Names are those of the Raft paper (Ongaro and Ousterhout, 2014);
+in Multi-Paxos code a ballot is a ``term`` and a slot is an ``index``.
 
-A *group* is a number (0 is the catalog); a *replica* id is unique in its group for ever and bound to
-one node *identity* (64 random bits). The same node that loses its disk comes back under another
-identity and therefore under another replica id: it can never vote as its old self.
+A *group* is a number (0 is the catalog); a *replica* id is unique in its group for ever and bound
+to one node *identity* (64 random bits). The same node that loses its disk comes back under
+another identity and therefore under another replica id: it can never vote as its old self.
 """
 
 import enum
@@ -37,8 +37,8 @@ class EntryKind(enum.IntEnum):
 class Entry:
     """One place of the log: a whole turn's commands of one group.
 
-    ``stamp`` is log time in milliseconds, never lower than the stamp of the entry before. ``level`` is
-    the feature level under which the payload must be applied.
+    ``stamp`` is log time in milliseconds, never lower than the stamp of the entry before.
+    ``level`` is the feature level under which the payload must be applied.
     """
 
     index: int
@@ -51,7 +51,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class HardState:
-    """What a replica must never forget: its term, its vote in that term (0 = none), its commit index."""
+    """What a replica must never forget: its term, its vote in that term (0 = none), its commit
+    index.
+    """
 
     term: int = 0
     vote: ReplicaId = 0
@@ -84,11 +86,15 @@ class Configuration:
     next_replica: ReplicaId
 
     @classmethod
-    def initial(cls, identities: tuple[NodeId, ...]) -> "Configuration":
-        """The first configuration of a group: replicas 1..n, all voters, in the order given."""
-        members = tuple(Member(number, identity) for number, identity in enumerate(identities, 1))
-        voters = tuple(member.replica for member in members)
-        return cls(voters, (), (), members, len(members) + 1)
+    def initial(
+        cls, voters: tuple[NodeId, ...], learners: tuple[NodeId, ...] = ()
+    ) -> "Configuration":
+        """The first configuration of a group: replicas 1..n on these nodes, voters first."""
+        members = tuple(
+            Member(number, identity) for number, identity in enumerate(voters + learners, 1)
+        )
+        replicas = tuple(member.replica for member in members)
+        return cls(replicas[: len(voters)], (), replicas[len(voters) :], members, len(members) + 1)
 
     @property
     def is_joint(self) -> bool:
@@ -142,13 +148,17 @@ class Configuration:
 
     @classmethod
     def decode(cls, payload: bytes) -> "Configuration":
-        """The inverse of :meth:`encode`; raises ``google.protobuf.message.DecodeError`` on garbage."""
+        """The inverse of :meth:`encode`; raises ``google.protobuf.message.DecodeError`` on
+        garbage.
+        """
         return cls.from_proto(peer_pb2.Configuration.FromString(payload))
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotMeta:
-    """What a snapshot stands for: the state after entry ``index`` of ``term``, at log time ``stamp``."""
+    """What a snapshot stands for: the state after entry ``index`` of ``term``, at log time
+    ``stamp``.
+    """
 
     index: int
     term: int
@@ -179,7 +189,9 @@ class PreVoteResponse:
 
 @dataclass(frozen=True, slots=True)
 class VoteRequest:
-    """RequestVote of the Raft paper. ``transfer``: ordered by the leader, stickiness does not apply."""
+    """RequestVote of the Raft paper. ``transfer``: ordered by the leader, stickiness does not
+    apply.
+    """
 
     term: int
     last_index: int
@@ -209,8 +221,8 @@ class AppendRequest:
 class AppendResponse:
     """Accepted: all up to ``matched_index`` is durable and equals the leader's log of ``term``.
 
-    Refused: ``refused_index`` repeats the request's previous_index, (``hint_index``, ``hint_term``) is
-    the best guess of the last place where both logs agree.
+    Refused: ``refused_index`` repeats the request's previous_index, (``hint_index``,
+    ``hint_term``) is the best guess of the last place where both logs agree.
     """
 
     term: int
@@ -223,7 +235,9 @@ class AppendResponse:
 
 @dataclass(frozen=True, slots=True)
 class ReadRound:
-    """Identity of a read-index round of one leader: never the same again, not even after a restart."""
+    """Identity of a read-index round of one leader: never the same again, not even after a
+    restart.
+    """
 
     boot: int = 0
     counter: int = 0
@@ -267,7 +281,9 @@ class Farewell:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotChunk:
-    """A slice of a snapshot: rows without their space prefix; the checksum chains over all chunks."""
+    """A slice of a snapshot: rows without their space prefix; the checksum chains over all
+    chunks.
+    """
 
     term: int
     transfer: int

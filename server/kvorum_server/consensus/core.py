@@ -1,23 +1,28 @@
 """The contract between a replica and its consensus protocol.
 
 A consensus object is fed (``tick``, ``step``, ``propose``, ``read``, ``appended``...) and drained
-(``ready``). It does no I/O, reads no clock and draws no random number of its own. The caller obeys one
-rule: *what a Ready says must be durable is durable before what that Ready says must wait is sent.*
+(``ready``). It does no I/O, reads no clock and draws no random number of its own. The caller obeys
+one rule: *what a Ready says must be durable is durable before what that Ready says must wait is
+sent.*
 
 1.  ``Ready.messages`` may leave at once (a leader replicates in parallel with its own fsync).
 2.  ``Ready.hard_state`` and ``Ready.entries`` are given to the write-ahead log, in the order of the
     Readys, as one write.
-3.  When that write is durable, the caller calls ``appended(index, term)`` with its last entry and then
-    sends ``Ready.messages_after_append``, unless the term has changed since.
-4.  ``Ready.committed`` holds entries that are committed *and* durable here, each once, in order. After
-    applying them the caller calls ``applied(index)``.
+3.  When that write is durable, the caller calls ``appended(index, term)`` with its last entry (if
+    it had entries) and then sends ``Ready.messages_after_append``, unless the term has changed
+    since. A Ready with neither hard state nor entries makes no write: its
+    ``messages_after_append`` wait for the last write given before it, and leave at once when that
+    one is durable already. **A message there that is addressed to the replica itself is stepped
+    back into it**: a candidate's vote for itself is a promise like any other and counts only once
+    it is durable.
+4.  ``Ready.committed`` holds entries that are committed *and* durable here, each once, in order.
+    After applying them the caller calls ``applied(index)``.
 
 The log that consensus objects agree on is contiguous: Multi-Paxos accepts in order as well, so log,
 write-ahead log, snapshots and reads are the same for both.
 """
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,7 +47,8 @@ class Role(enum.Enum):
 
 
 class Randomness(Protocol):
-    """Where election timeouts come from: ``random.Random`` in production, seeded in the simulator."""
+    """Where election timeouts come from: ``random.Random`` in production, seeded in the
+    simulator."""
 
     def randrange(self, start: int, stop: int, /) -> int:
         """An integer in [start, stop)."""
@@ -51,7 +57,8 @@ class Randomness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReadReady:
-    """The reads queued under ``token`` may be served once ``index`` is applied; None: refused, leadership lost."""
+    """The reads queued under ``token`` may be served once ``index`` is applied; None: refused,
+    leadership lost."""
 
     token: int
     index: int | None
@@ -78,7 +85,8 @@ class Ready:
     committed: list[Entry] = field(default_factory=list)
     reads: list[ReadReady] = field(default_factory=list)
     snapshot_targets: list[ReplicaId] = field(default_factory=list)
-    """Replicas that need entries which the log no longer holds: send them a snapshot."""
+    """Replicas that need entries which the log no longer holds: send them a snapshot. One that is
+    named again while a snapshot is on its way to it needs no second one."""
     transitions: list[Transition] = field(default_factory=list)
 
 
@@ -88,6 +96,7 @@ class ProposeRefusal(enum.Enum):
     NOT_LEADER = "not leader"
     TRANSFERRING = "leadership is being handed over"
     LOG_FULL = "too many bytes are not committed yet"
+    RECONFIGURING = "the configuration in force, or the leader's first entry, is not committed yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +117,50 @@ class Status:
     matched: dict[ReplicaId, int]
     """On the leader: the highest index known durable on each replica; else empty."""
     log_bytes: int
+    fresh_at: int = 0
+    """On a follower: its own time (see ``Consensus.at``) at which it sent the newest heartbeat
+    answer that the leader of this term has echoed. All that was committed before then is below
+    ``commit`` as of that heartbeat. 0 = none yet."""
+    full_replicas: frozenset[ReplicaId] = frozenset()
+    """On the leader: the replicas (itself included) that reported a full disk."""
 
 
 class Consensus(Protocol):
-    """A replicated log under one leader. Raft and Multi-Paxos implement it; nothing above knows which."""
+    """A replicated log under one leader. Raft and Multi-Paxos implement it; nothing above knows
+    which."""
+
+    disk_full: bool
+    """Set by the caller: this node's disk is full. Travels with heartbeats and their answers."""
+
+    @property
+    def role(self) -> Role:
+        """What this replica is at present."""
+        ...
+
+    @property
+    def term(self) -> int:
+        """The newest term that this replica knows."""
+        ...
+
+    @property
+    def leader(self) -> ReplicaId | None:
+        """Who leads the term, as far as this replica knows."""
+        ...
+
+    @property
+    def last(self) -> tuple[int, int]:
+        """Index and term of the last entry of the log; of its start when it is empty."""
+        ...
+
+    @property
+    def log_bytes(self) -> int:
+        """Size of the uncut log in memory."""
+        ...
+
+    def at(self, now: int) -> None:
+        """The node's monotonic time in milliseconds; used for nothing but the echo of bounded
+        staleness."""
+        ...
 
     def tick(self) -> None:
         """One unit of time has passed (``tick_ms`` of Config)."""
@@ -128,51 +177,77 @@ class Consensus(Protocol):
         ...
 
     def read(self, token: int) -> bool:
-        """Queues a linearizable read; False when this replica does not lead. Answered in ``Ready.reads``."""
+        """Queues a linearizable read; False when this replica does not lead. Answered in
+        ``Ready.reads``."""
         ...
 
     def appended(self, index: int, term: int) -> None:
-        """The write that ended with entry (index, term) is durable; ignored where the log has another term."""
+        """The write that ended with entry (index, term) is durable.
+
+        Called in the order of the writes. What the log has replaced since then is not confirmed.
+        """
         ...
 
     def applied(self, index: int) -> None:
         """All entries up to ``index`` have been applied."""
         ...
 
-    def reconfigure(self, configuration: Configuration, stamp: int, level: int) -> Entry | ProposeRefusal:
+    def reconfigure(
+        self, configuration: Configuration, stamp: int, level: int
+    ) -> Entry | ProposeRefusal:
         """Appends a configuration entry; the configuration is in force from its append on."""
         ...
 
     def transfer(self, target: ReplicaId) -> bool:
-        """Starts to hand leadership to a voter; False when that is impossible now."""
+        """Starts to hand leadership to a voter; False when that is impossible now.
+
+        Proposals are refused from now on, for one shortest election timeout at most.
+        """
         ...
 
     def farewell(self) -> None:
-        """Tells the followers that this leader stops, so that they need not wait for a timeout."""
+        """Tells the followers that this leader stops, so that they need not wait for a timeout.
+
+        The leader steps down at once; on other roles nothing happens.
+        """
         ...
 
     def connection_lost(self, replica: ReplicaId) -> None:
-        """Local hint: this node's own connection to the node of ``replica`` is broken."""
+        """Local hint: this node's own connection to the node of ``replica`` is broken.
+
+        A voter that follows ``replica`` starts a pre-vote at once, so the caller first waits its
+        random moment and tries to reconnect.
+        """
         ...
 
     def connection_restored(self, replica: ReplicaId) -> None:
         """Local hint: the connection stands again."""
         ...
 
-    def compact(self, index: int) -> None:
-        """Entries up to ``index`` (applied, in a durable checkpoint) may leave memory."""
+    def compact(self, index: int) -> SnapshotMeta:
+        """Entries up to ``index`` (applied, in a durable checkpoint) leave memory.
+
+        Returns where the log starts now: index, term, stamp and the configuration in force there.
+        """
         ...
 
     def install(self, meta: SnapshotMeta) -> bool:
-        """Replaces the log by a snapshot of a later commit; False when it is not later than our commit.
+        """Replaces the log by a snapshot of a later commit; False when it is not later than our
+        commit.
 
+        Entries after it stay if the log holds the snapshot's last entry; otherwise nothing stays.
         The caller writes the Installed record in the same write as the next Ready, whose
         ``messages_after_append`` acknowledges the snapshot to the leader.
         """
         ...
 
     def snapshot_failed(self, target: ReplicaId) -> None:
-        """A snapshot transfer ended without success: probe the replica again."""
+        """A snapshot transfer to ``target`` ended without success: probe the replica again."""
+        ...
+
+    def configuration_at(self, index: int) -> Configuration:
+        """The configuration in force at ``index``, not cut: what a snapshot of that index
+        carries."""
         ...
 
     def ready(self) -> Ready:
@@ -190,5 +265,3 @@ class Consensus(Protocol):
     def check_invariants(self) -> None:
         """Raises AssertionError when the object contradicts itself."""
         ...
-
-

@@ -1,8 +1,9 @@
 """Envelopes as bytes: the only place that knows how messages between replicas look on the wire.
 
-Every message dataclass of ``types`` has one arm in ``peer.proto``; the two tables below pair an encoder
-and a decoder with it, and the contract test asserts that nothing is missing on either side. Decoding is
-the edge of trust: whatever bytes arrive, the outcome is a value or :class:`MalformedFrame`.
+Every message dataclass of ``types`` has one arm in ``peer.proto``; the two tables below pair an
+encoder and a decoder with it, and the contract test asserts that nothing is missing on either
+side. Decoding is the edge of trust: whatever bytes arrive, the outcome is a value or
+:class:`MalformedFrame`.
 """
 
 from collections.abc import Callable, Iterable
@@ -202,7 +203,9 @@ def _decode_snapshot_chunk(proto: peer_pb2.SnapshotChunk) -> SnapshotChunk:
 
 
 def _plain(value_type: type[Any], proto_type: type[Any]) -> tuple[Any, Any]:
-    """Encoder and decoder of a message whose fields have the same names and plain types on both sides."""
+    """Encoder and decoder of a message whose fields have the same names and plain types on both
+    sides.
+    """
     names = tuple(value_type.__slots__)
 
     def encode(message: Any) -> Any:

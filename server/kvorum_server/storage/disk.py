@@ -1,9 +1,10 @@
 """What the write-ahead log needs of a file system, small enough to have a simulated twin.
 
-The contract is that of POSIX and no better. Written bytes survive a crash only after ``sync`` of their
-file returned; a created, renamed or removed name survives only after ``sync_directory``. After a crash
-an unsynced write may be there in full, in part (torn at any byte) or not at all. A failed ``sync`` says
-nothing about what is on disk and must never be retried: the process stops (PITFALLS "durability").
+The contract is that of POSIX and no better. Written bytes survive a crash only after ``sync`` of
+their file returned; a created, renamed or removed name survives only after ``sync_directory``.
+After a crash an unsynced write may be there in full, in part (torn at any byte) or not at all. A
+failed ``sync`` says nothing about what is on disk and must never be retried: the process stops
+(PITFALLS "durability").
 """
 
 from typing import Protocol

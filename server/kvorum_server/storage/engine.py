@@ -2,9 +2,13 @@
 
 One engine serves all replicas of a node; the first four bytes of a row key are the *space* of the
 replica it belongs to. A turn writes once, with the rows and the applied indexes of all groups
-together, so that data and applied index cannot come apart (PITFALLS "apply atomicity"). Writes are not
-durable by themselves: after a crash the engine holds some prefix of its writes, at batch boundaries,
-at least as new as the last completed ``flush``. The write-ahead log fills the rest.
+together, so that data and applied index cannot come apart. Writes are not durable by themselves:
+after a crash the engine holds some prefix of its writes, at batch boundaries, at least as new as
+the last completed ``flush``. The write-ahead log fills the rest.
+
+A row that cannot be read and a write that fails raise :class:`~.errors.EngineDamage`: the process
+stops. Whoever reads in slices over several turns holds on to a scan, or to a snapshot when one scan
+is not enough. Both stay as they were and both keep old rows alive, so they are let go when done.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,10 +17,13 @@ from typing import Protocol
 
 SPACE_BYTES = 4
 
+RESERVED_SPACE = 0xFFFFFFFF
+"""The last space belongs to the engine itself (format number); no replica ever gets it."""
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Sizes for limits and status. ``pressure`` in [0, 1]: at 1 the caller must stop admitting writes."""
+    """Sizes for limits and status. ``pressure`` in [0, 1]: at 1 admit no more writes."""
 
     disk_bytes: int
     memory_bytes: int
@@ -30,12 +37,14 @@ class EngineSnapshot(Protocol):
         """The value of a row, None when absent."""
         ...
 
-    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
         """Rows of [start, end) in key order, or from the end backwards; lazily."""
         ...
 
     def close(self) -> None:
-        """Lets the engine forget the old rows. Idempotent."""
+        """Lets the engine forget the old rows. Idempotent; scans begun before may go on."""
         ...
 
 
@@ -46,8 +55,10 @@ class Engine(Protocol):
         """The value of a row, None when absent."""
         ...
 
-    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        """Rows of [start, end) in key order, or from the end backwards; lazily, of the state at the call."""
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Rows of [start, end) in key order or backwards; lazily, of the state at the call."""
         ...
 
     def write(self, rows: Mapping[bytes, bytes | None]) -> None:
@@ -59,7 +70,7 @@ class Engine(Protocol):
         ...
 
     def flush(self) -> None:
-        """Makes every write so far durable. Slow, releases the GIL: called from a thread of its own."""
+        """Makes every write so far durable. Slow, releases the GIL: called from its own thread."""
         ...
 
     def drop(self, space: int) -> None:
@@ -75,7 +86,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Releases files and locks; does not flush."""
+        """Releases files and locks, promises nothing about rows not flushed. Idempotent."""
         ...
 
 

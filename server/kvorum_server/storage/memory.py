@@ -6,8 +6,8 @@ scans - share both with the engine until the first write after them, which copie
 reads is known through weak references: a scan that was dropped half-way costs nobody a copy.
 
 Invariants: the list holds exactly the dictionary's keys, ascending; a shared table never changes.
-Left out: durability. ``flush`` does nothing, and what is gone with the process is gone; the engine of
-the simulator adds crashes on top.
+Left out: durability. ``flush`` does nothing, and what is gone with the process is gone; the engine
+of the simulator adds crashes on top.
 """
 
 from bisect import bisect_left, insort

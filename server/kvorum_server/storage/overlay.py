@@ -1,8 +1,8 @@
 """The rows that a turn has changed and not yet written, laid over the engine.
 
-Commands of one turn see each other through it; ``flush`` hands everything to the engine as one write.
-Point access costs one dictionary look-up; the sorted key list that range access needs is built when
-the first scan of a turn asks for it and kept up to date from then on.
+Commands of one turn see each other through it; ``flush`` hands everything to the engine as one
+write. Point access costs one dictionary look-up; the sorted key list that range access needs is
+built when the first scan of a turn asks for it and kept up to date from then on.
 """
 
 from bisect import bisect_left, insort
@@ -80,7 +80,9 @@ class Overlay:
 def _merge(
     above: list[tuple[bytes, bytes | None]], below: Iterator[tuple[bytes, bytes]], reverse: bool
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Both in scan order; a row above hides the row below of the same key, None hides it for good."""
+    """Both in scan order; a row above hides the row below of the same key, None hides it for
+    good.
+    """
     row = next(below, None)
     for key, value in above:
         while row is not None and (row[0] > key if reverse else row[0] < key):

@@ -1,0 +1,116 @@
+"""kvorum: the client library of the kvorum key-value store.
+
+    async with kvorum.AsyncClient("127.0.0.1:7400") as kv:
+        await kv.put("greeting", "hello")
+
+This module is the public interface, and all of it: whatever begins with an underscore may change.
+"""
+
+from kvorum._client import AsyncClient
+from kvorum._endpoints import DEFAULT_ENDPOINTS
+from kvorum._errors import (
+    Busy,
+    ClientClosed,
+    Compacted,
+    Conflict,
+    DeadlineExceeded,
+    DiskFull,
+    FutureRevision,
+    InvalidRequest,
+    KeyNotFound,
+    KvorumError,
+    LeaseNotFound,
+    LimitExceeded,
+    Malformed,
+    NotAnInteger,
+    OutOfBounds,
+    RangeTooLarge,
+    TooStale,
+    Unavailable,
+    UnknownOutcome,
+    WrongCluster,
+    WrongGroup,
+)
+from kvorum._operations import (
+    Compare,
+    Delete,
+    DeleteRange,
+    Field,
+    Get,
+    Increment,
+    Operation,
+    Put,
+    Scan,
+    Txn,
+)
+from kvorum._sync import Client
+from kvorum._types import (
+    ClusterStatus,
+    DeleteRangeResult,
+    DeleteResult,
+    GroupStatus,
+    Item,
+    Member,
+    NodeStatus,
+    OperationResult,
+    PeerStatus,
+    PutResult,
+    ScanResult,
+    TxnResult,
+)
+from kvorum._version import __version__
+
+__all__ = [
+    "DEFAULT_ENDPOINTS",
+    "AsyncClient",
+    "Busy",
+    "Client",
+    "ClientClosed",
+    "ClusterStatus",
+    "Compacted",
+    "Compare",
+    "Conflict",
+    "DeadlineExceeded",
+    "Delete",
+    "DeleteRange",
+    "DeleteRangeResult",
+    "DeleteResult",
+    "DiskFull",
+    "Field",
+    "FutureRevision",
+    "Get",
+    "GroupStatus",
+    "Increment",
+    "InvalidRequest",
+    "Item",
+    "KeyNotFound",
+    "KvorumError",
+    "LeaseNotFound",
+    "LimitExceeded",
+    "Malformed",
+    "Member",
+    "NodeStatus",
+    "NotAnInteger",
+    "Operation",
+    "OperationResult",
+    "OutOfBounds",
+    "PeerStatus",
+    "Put",
+    "PutResult",
+    "RangeTooLarge",
+    "Scan",
+    "ScanResult",
+    "TooStale",
+    "Txn",
+    "TxnResult",
+    "Unavailable",
+    "UnknownOutcome",
+    "WrongCluster",
+    "WrongGroup",
+    "__version__",
+]
+
+for _name in __all__:
+    if _name not in ("__version__", "DEFAULT_ENDPOINTS", "Operation", "OperationResult"):
+        globals()[_name].__module__ = "kvorum"
+del _name

@@ -1,0 +1,584 @@
+"""The asyncio client: one method for each thing that a cluster does.
+
+A method turns its arguments into one message and waits for one future; what happens in between (which
+node, when again, what if it breaks) is ``_dispatch``, and when the bytes leave is ``_pump``. So every
+method keeps the same promises:
+
+* it ends by its deadline (``timeout`` seconds, by default those of the client), give or take 50 ms;
+* it can be cancelled at any time, like any coroutine; a write may be applied all the same;
+* a write is applied at most once, however often it was sent, and when nobody can say whether it was,
+  it raises UnknownOutcome and nothing milder;
+* a read sees every write that was acknowledged before it began, unless ``max_staleness`` allows less.
+
+Every method raises Unavailable (with Busy, DiskFull), DeadlineExceeded, WrongCluster and ClientClosed;
+writes also UnknownOutcome; all raise LimitExceeded for what is too large. What else a method raises is
+said there. TypeError is for arguments of the wrong type, before anything is sent.
+"""
+
+import asyncio
+import os
+import random
+import weakref
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from kvorum import _cluster, _scan
+from kvorum._call import CommandCall, QueryCall
+from kvorum._dispatch import REQUEST_BYTES_MAX, Dispatcher
+from kvorum._endpoints import DEFAULT_ENDPOINTS, parse_endpoints
+from kvorum._errors import ClientClosed, Conflict, InvalidRequest, LimitExceeded
+from kvorum._operations import (
+    Compare,
+    Field,
+    Get,
+    Increment,
+    Operation,
+    Txn,
+    as_bytes,
+    has_range,
+    keys_of,
+    range_of,
+    write_increment,
+    write_txn,
+)
+from kvorum._pump import Pump
+from kvorum._results import (
+    COMPACT,
+    DELETE,
+    DELETE_RANGE,
+    GET,
+    INCREMENT,
+    MEMBERS,
+    PUT,
+    RANGE,
+    TXN,
+    Decoder,
+    item_of,
+    txn_result,
+)
+from kvorum._route import Route
+from kvorum._routing import CATALOG_GROUP, RoutingTable
+from kvorum._types import (
+    Bytes,
+    ClusterStatus,
+    DeleteRangeResult,
+    DeleteResult,
+    Item,
+    Member,
+    NodeStatus,
+    PutResult,
+    ScanResult,
+    TxnResult,
+)
+from kvorum_proto.command_pb2 import CommandBatch, Query, Submission
+
+T = TypeVar("T")
+
+STALENESS_MS_MAX = 1_000_000_000
+
+
+class AsyncClient:
+    """A client of one cluster, for one event loop; many tasks may share it.
+
+    ``endpoints`` are one or more nodes, ``"host:port,host:port"`` or a list; the others are learned from
+    them. ``timeout`` is the deadline of a call in seconds unless it brings its own. ``cluster_id``
+    (bytes or hexadecimal) refuses every other cluster. ``sessions=False`` gives up exactly-once: no
+    session is opened, and a write whose connection breaks is UnknownOutcome at once.
+
+    Nothing is sent before the first call. Use it as a context manager, or call :meth:`close`.
+    """
+
+    def __init__(
+        self,
+        endpoints: str | Sequence[str] = DEFAULT_ENDPOINTS,
+        *,
+        timeout: float = 5.0,
+        cluster_id: bytes | str | None = None,
+        sessions: bool = True,
+    ) -> None:
+        if not timeout > 0:
+            raise InvalidRequest(f"timeout is {timeout}; it must be a positive number of seconds")
+        if isinstance(cluster_id, str):
+            cluster_id = bytes.fromhex(cluster_id)
+        self._timeout = timeout
+        self._dispatcher = Dispatcher(
+            parse_endpoints(endpoints),
+            jitter=random.random,
+            cluster_id=cluster_id or b"",
+            sessions=sessions,
+        )
+        self._pump: Pump | None = None
+        self._unusable: ClientClosed | None = None
+        self._inherited: Pump | None = None
+        _clients.add(self)
+
+    # --- Life ---
+
+    async def __aenter__(self) -> Self:
+        self._running_pump()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends all calls (ClientClosed; UnknownOutcome for writes on their way), closes sessions and
+        streams. Takes about half a second at most; idempotent."""
+        pump, self._pump = self._pump, None
+        if self._unusable is None:
+            self._unusable = ClientClosed("the client is closed; make a new one")
+        if pump is not None:
+            await pump.close(self._unusable)
+
+    def _running_pump(self) -> Pump:
+        """The pump of the running loop; raises ClientClosed, or RuntimeError on another loop."""
+        pump = self._pump
+        if pump is None:
+            if self._unusable is not None:
+                raise self._unusable
+            pump = self._pump = Pump(self._dispatcher)
+        if pump.loop is not asyncio.get_running_loop():
+            raise RuntimeError("this client belongs to another event loop; make one for each loop")
+        return pump
+
+    def _forked(self) -> None:
+        """In the child of a fork: streams and threads of gRPC stayed behind in the parent."""
+        self._unusable = ClientClosed(
+            "this client was made before a fork, in another process; make a new one in the child"
+        )
+        self._inherited, self._pump = self._pump, None
+
+    # --- Writing ---
+
+    async def put(
+        self, key: Bytes, value: Bytes, *, previous: bool = False, timeout: float | None = None
+    ) -> PutResult:
+        """Stores a value. ``previous``: the result brings the item that was replaced."""
+        batch = CommandBatch()
+        message = batch.submissions.add().put
+        message.key = as_bytes(key, "key")
+        message.value = as_bytes(value, "value")
+        if previous:
+            message.previous = True
+        return await self._command(message.key, batch, PUT, timeout)
+
+    async def put_many(
+        self, items: Mapping[Bytes, Bytes], *, timeout: float | None = None
+    ) -> dict[bytes, PutResult]:
+        """Stores many values, each a write of its own: not atomic, in no order, as fast as one frame.
+
+        When some fail, the first error is raised after all have ended.
+        """
+        encoded = {as_bytes(key, "key"): value for key, value in items.items()}
+        results = await _all([self.put(key, value, timeout=timeout) for key, value in encoded.items()])
+        return dict(zip(encoded, results, strict=True))
+
+    async def delete(
+        self, key: Bytes, *, previous: bool = False, timeout: float | None = None
+    ) -> DeleteResult:
+        """Deletes a key; an absent one is no error. ``previous``: the result brings the item."""
+        batch = CommandBatch()
+        message = batch.submissions.add().delete
+        message.key = as_bytes(key, "key")
+        message.previous = previous
+        return await self._command(message.key, batch, DELETE, timeout)
+
+    async def delete_range(
+        self,
+        start: Bytes | None = None,
+        end: Bytes | None = None,
+        *,
+        prefix: Bytes | None = None,
+        previous: bool = False,
+        atomic: bool = False,
+        timeout: float | None = None,
+    ) -> DeleteRangeResult:
+        """Deletes the keys of [start, end), or all with a prefix; ``timeout`` is for each step.
+
+        A large range goes in steps, each atomic; ``atomic=True`` insists on a single one and raises
+        RangeTooLarge when that cannot be, InvalidRequest when the range lies in several partitions.
+        After an error some steps may have been done: repeat the call.
+        """
+        key, range_end = range_of(start, end, prefix)
+        table = await self._known_table("delete_range", timeout)
+        if atomic and len(table.groups) > 1:
+            raise InvalidRequest("an atomic delete_range needs a cluster of one partition")
+        deleted, revision = 0, 0
+        items: list[Item] = []
+        for group in table.groups:
+            position = key
+            while position:
+                batch = CommandBatch()
+                message = batch.submissions.add().delete_range
+                message.key, message.range_end = position, range_end
+                message.previous, message.atomic = previous, atomic
+                route = self._dispatcher.route(group)
+                answer = await self._send_command(route, batch, DELETE_RANGE, timeout)
+                deleted, revision = deleted + answer.deleted, answer.revision
+                items += map(item_of, answer.previous)
+                position = answer.next_key
+        return DeleteRangeResult(revision, deleted, tuple(items))
+
+    async def compare_and_set(
+        self,
+        key: Bytes,
+        value: Bytes,
+        *,
+        expected: Item | Bytes | None,
+        timeout: float | None = None,
+    ) -> PutResult:
+        """Stores a value if the key is as expected; else raises Conflict with the current item.
+
+        ``expected`` is an Item (nothing was written since it was read), a value (the key has it now,
+        whoever wrote it), or None (the key is absent).
+        """
+        name = as_bytes(key, "key")
+        if expected is None:
+            condition = Field("version", name) == 0
+        elif isinstance(expected, Item):
+            condition = Field("mod_revision", name) == expected.mod_revision
+        else:
+            condition = Field("value", name) == as_bytes(expected, "expected")
+        batch = CommandBatch()
+        message = batch.submissions.add().txn
+        message.compares.append(condition.message)
+        put = message.success.add().put
+        put.key, put.value = name, as_bytes(value, "value")
+        message.failure.add().range.key = name
+        answer = await self._command(name, batch, TXN, timeout)
+        if answer.succeeded:
+            return PutResult(answer.revision)
+        found = answer.results[0].range.items
+        current = item_of(found[0]) if found else None
+        state = "is absent" if current is None else f"is at revision {current.mod_revision}"
+        raise Conflict(f"{name!r} {state}; it is not as expected, read it and decide again", current)
+
+    async def increment(
+        self,
+        key: Bytes,
+        by: int = 1,
+        *,
+        minimum: int | None = None,
+        maximum: int | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Adds to the decimal integer under a key (absent = 0) and answers the sum.
+
+        Raises NotAnInteger for another value, and OutOfBounds, leaving the value as it is, when the
+        sum would be below ``minimum``, above ``maximum`` or more than a signed 64-bit integer.
+        """
+        batch = CommandBatch()
+        message = batch.submissions.add().increment
+        write_increment(message, Increment(key, by, minimum, maximum))
+        return await self._command(message.key, batch, INCREMENT, timeout)
+
+    async def txn(
+        self,
+        *,
+        when: Iterable[Compare] = (),
+        then: Iterable[Operation] = (),
+        otherwise: Iterable[Operation] = (),
+        timeout: float | None = None,
+    ) -> TxnResult:
+        """If all compares hold, does ``then``, else ``otherwise``, in one atomic step.
+
+        All keys must lie in one partition (share a ``{tag}``), else InvalidRequest. Raises what its
+        operations raise; then none of them was done.
+        """
+        txn = Txn(when=tuple(when), then=tuple(then), otherwise=tuple(otherwise))
+        batch = CommandBatch()
+        submission = batch.submissions.add()
+        submission.txn.SetInParent()
+        write_txn(submission.txn, txn)
+        table = await self._known_table("txn", timeout)
+        group = _group_of_txn(table, submission)
+        route = self._dispatcher.route(group)
+        return txn_result(await self._send_command(route, batch, TXN, timeout), txn)
+
+    # --- Reading ---
+
+    async def get(
+        self,
+        key: Bytes,
+        *,
+        revision: int = 0,
+        max_staleness: float | None = None,
+        timeout: float | None = None,
+    ) -> Item | None:
+        """The item under a key, None when it is absent.
+
+        ``revision``: as it was then; raises Compacted or FutureRevision. ``max_staleness``: any replica
+        that is at most so many seconds behind may answer, 0 = however far behind it is.
+        """
+        query = Query()
+        message = query.get
+        message.key = name = as_bytes(key, "key")
+        if revision:
+            message.revision = revision
+        if max_staleness is not None:
+            _allow_staleness(query, max_staleness)
+        return await self._query(name, query, GET, timeout)
+
+    async def get_many(
+        self,
+        keys: Iterable[Bytes],
+        *,
+        max_staleness: float | None = None,
+        timeout: float | None = None,
+    ) -> dict[bytes, Item | None]:
+        """Many keys at once, in one frame; each read is linearizable by itself, not all together."""
+        names = list(dict.fromkeys(as_bytes(key, "key") for key in keys))
+        items = await _all(
+            [self.get(name, max_staleness=max_staleness, timeout=timeout) for name in names]
+        )
+        return dict(zip(names, items, strict=True))
+
+    def scan(
+        self,
+        start: Bytes | None = None,
+        end: Bytes | None = None,
+        *,
+        prefix: Bytes | None = None,
+        limit: int = 0,
+        reverse: bool = False,
+        keys_only: bool = False,
+        revision: int = 0,
+        max_staleness: float | None = None,
+        page_size: int = 1000,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Item]:
+        """The items of [start, end), or all with a prefix, or all, in the order of their keys.
+
+        Read page by page as you iterate, all pages at the revision of the first one, so that the scan
+        shows one moment of each partition however long it takes; raises Compacted when it takes longer
+        than that revision is kept. ``limit`` 0 = no limit; ``timeout`` is for each page.
+        """
+        key, range_end = range_of(start, end, prefix)
+        if limit < 0 or page_size < 1:
+            raise InvalidRequest("limit must be at least 0, page_size at least 1")
+        query = Query()
+        message = query.range
+        message.key, message.range_end = key, range_end
+        message.limit = min(limit, page_size) if limit else page_size
+        message.reverse, message.keys_only, message.revision = reverse, keys_only, revision
+        if max_staleness is not None:
+            _allow_staleness(query, max_staleness)
+
+        async def pages() -> AsyncIterator[Item]:
+            table = await self._known_table("scan", timeout)
+
+            async def read_page(group: int, page: Query) -> ScanResult:
+                route = self._dispatcher.route(group, any_replica=bool(page.consistency))
+                return await self._send_query(route, page, RANGE, timeout)
+
+            async for item in _scan.items(read_page, table.groups, query, limit):
+                yield item
+
+        return pages()
+
+    async def count(
+        self,
+        start: Bytes | None = None,
+        end: Bytes | None = None,
+        *,
+        prefix: Bytes | None = None,
+        max_staleness: float | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """How many keys there are in [start, end), with a prefix, or at all."""
+        query = Query()
+        query.range.key, query.range.range_end = range_of(start, end, prefix)
+        query.range.count_only = True
+        if max_staleness is not None:
+            _allow_staleness(query, max_staleness)
+        table = await self._known_table("count", timeout)
+        routes = [
+            self._dispatcher.route(group, any_replica=max_staleness is not None)
+            for group in table.groups
+        ]
+        pages = await _all([self._send_query(route, query, RANGE, timeout) for route in routes])
+        return sum(page.count for page in pages)
+
+    # --- Fields for the compares of a txn ---
+
+    @staticmethod
+    def value(key: Bytes, *, end: Bytes | None = None) -> Field:
+        """The value of a key, to compare: ``kv.value("a") == "1"``; false while the key is absent.
+
+        With ``end`` the compare must hold for every key of [key, end).
+        """
+        return Field("value", key, end)
+
+    @staticmethod
+    def version(key: Bytes, *, end: Bytes | None = None) -> Field:
+        """The number of writes since creation, to compare: ``== 0`` means absent."""
+        return Field("version", key, end)
+
+    @staticmethod
+    def create_revision(key: Bytes, *, end: Bytes | None = None) -> Field:
+        """The revision of the first write, to compare; 0 when absent."""
+        return Field("create_revision", key, end)
+
+    @staticmethod
+    def mod_revision(key: Bytes, *, end: Bytes | None = None) -> Field:
+        """The revision of the last write, to compare; 0 when absent."""
+        return Field("mod_revision", key, end)
+
+    # --- The cluster ---
+
+    async def compact(
+        self, revision: int, *, group: int | None = None, timeout: float | None = None
+    ) -> int:
+        """Makes the history before a revision unreadable; answers the revision of the group.
+
+        Revisions are counted by each group: with several partitions say which one. Raises Compacted or
+        FutureRevision when the revision is gone already or not there yet.
+        """
+        table = await self._known_table("compact", timeout)
+        if group is None:
+            if len(table.groups) > 1:
+                raise InvalidRequest("this cluster has several partitions; name the group to compact")
+            group = table.groups[0]
+        batch = CommandBatch()
+        batch.submissions.add().compact.revision = revision
+        return await self._send_command(self._dispatcher.route(group), batch, COMPACT, timeout)
+
+    async def members(self, *, timeout: float | None = None) -> tuple[Member, ...]:
+        """The nodes of the cluster, as its catalog knows them."""
+        await self._known_table("members", timeout)
+        query = Query()
+        query.members.SetInParent()
+        return await self._send_query(
+            self._dispatcher.route(CATALOG_GROUP), query, MEMBERS, timeout
+        )
+
+    async def status(self, endpoint: str, *, timeout: float | None = None) -> NodeStatus:
+        """What one node knows of itself and the cluster; needs no quorum."""
+        self._running_pump()
+        return await _cluster.node_status(endpoint, timeout or self._timeout)
+
+    async def cluster_status(self, *, timeout: float | None = None) -> ClusterStatus:
+        """The status of every node that is known here and answers; never raises Unavailable."""
+        self._running_pump()
+        return await _cluster.cluster_status(
+            self._dispatcher.addresses(), timeout or self._timeout
+        )
+
+    async def transfer_leadership(
+        self, group: int, target: str = "", *, timeout: float | None = None
+    ) -> None:
+        """Asks the leader of a group to hand over to the node of that name (default: the best one).
+
+        Returns when the leader has been told; look at :meth:`cluster_status` for the outcome.
+        """
+        self._running_pump()
+        addresses = self._dispatcher.addresses()
+        await _cluster.transfer_leadership(addresses, group, target, timeout or self._timeout)
+
+    # --- One call ---
+
+    async def _command(
+        self, key: bytes, batch: CommandBatch, decoder: Decoder[T], timeout: float | None
+    ) -> T:
+        table = self._dispatcher.table
+        if table is None:
+            table = await self._known_table(decoder.arm, timeout)
+        route = self._dispatcher.route(table.group_of(key))
+        return await self._send_command(route, batch, decoder, timeout)
+
+    async def _send_command(
+        self, route: Route, batch: CommandBatch, decoder: Decoder[T], timeout: float | None
+    ) -> T:
+        pump = self._running_pump()
+        if timeout is None:
+            timeout = self._timeout
+        future: asyncio.Future[T] = pump.loop.create_future()
+        call = CommandCall(route, batch, decoder, future, pump.loop.time() + timeout, timeout)
+        pump.submit(call)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._dispatcher.give_up(call)
+            raise
+
+    async def _query(
+        self, key: bytes, query: Query, decoder: Decoder[T], timeout: float | None
+    ) -> T:
+        if len(key) > REQUEST_BYTES_MAX:
+            raise LimitExceeded(f"the key has {len(key)} bytes; a request at most {REQUEST_BYTES_MAX}")
+        table = self._dispatcher.table
+        if table is None:
+            table = await self._known_table(decoder.arm, timeout)
+        route = self._dispatcher.route(
+            table.group_of(key), any_replica=query.consistency == Query.STALE
+        )
+        return await self._send_query(route, query, decoder, timeout)
+
+    async def _send_query(
+        self, route: Route, query: Query, decoder: Decoder[T], timeout: float | None
+    ) -> T:
+        pump = self._running_pump()
+        if timeout is None:
+            timeout = self._timeout
+        future: asyncio.Future[T] = pump.loop.create_future()
+        call = QueryCall(route, query, decoder, future, pump.loop.time() + timeout, timeout)
+        pump.submit(call)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._dispatcher.give_up(call)
+            raise
+
+    async def _known_table(self, purpose: str, timeout: float | None) -> RoutingTable:
+        """The partition table; the first caller waits for the first hello of any node."""
+        if self._dispatcher.table is None:
+            contact = Decoder[None](purpose, lambda result: None)
+            await self._send_query(self._dispatcher.contact, Query(), contact, timeout)
+        table = self._dispatcher.table
+        assert table is not None, "contact means a table"
+        return table
+
+
+def _allow_staleness(query: Query, seconds: float) -> None:
+    milliseconds = round(seconds * 1000)
+    if not 0 <= milliseconds <= STALENESS_MS_MAX:
+        raise InvalidRequest(f"max_staleness is {seconds} s; it must be between 0 and 1,000,000")
+    query.consistency = Query.STALE
+    query.staleness_ms_max = milliseconds
+
+
+def _group_of_txn(table: RoutingTable, submission: Submission) -> int:
+    """The one group of all keys; raises InvalidRequest when there are several."""
+    groups = {table.group_of(key) for key in keys_of(submission.txn)}
+    if len(groups) > 1 or (len(table.groups) > 1 and has_range(submission.txn)):
+        raise InvalidRequest(
+            "the keys of a txn must lie in one partition; give them a common {tag}, leave out ranges"
+        )
+    return groups.pop() if groups else table.groups[0]
+
+
+async def _all(calls: Sequence[Any]) -> list[Any]:
+    """Awaits calls together; raises the first error in their order after all have ended."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+_clients: "weakref.WeakSet[AsyncClient]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for client in list(_clients):
+        client._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

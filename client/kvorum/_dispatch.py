@@ -1,0 +1,543 @@
+"""The whole life of a client, without sockets and clock: calls in, frames out.
+
+The shell feeds what happens (a call, an opened or broken stream, a frame, the passing of time) and
+drains what has to be done (frames to write, links to open). Everything that decides what is sent where,
+when again, and what a caller is told at the end is here and in the modules below it (``_route``,
+``_link``, ``_call``, ``_session``, ``_refusals``), so tests and simulators drive the very object that
+runs in production.
+
+Invariants:
+
+* a live call is queued in its route, rests in ``_resting``, or has a carrier;
+* a command is sent under one (session, sequence) for ever, or under none;
+* a write that may have been applied ends with its answer or with UnknownOutcome, nothing else;
+* what is settled leaves ``_live`` at once; queues and carriers drop it when they come across it.
+
+Deadlines are looked at every 50 ms for all calls together: a timer per call would cost more than the
+call. A route whose target owes an answer for a second and has given none since is turned to other
+endpoints: a stopped process looks like a slow one, and asking twice is harmless (same sequence).
+
+``now`` is seconds of a monotonic clock; ``jitter`` gives numbers of [0, 1).
+"""
+
+import heapq
+from collections.abc import Callable, Iterator, Sequence
+
+from kvorum._call import (
+    CommandCall,
+    Outcome,
+    QueryCall,
+    Request,
+    failure_at_deadline,
+    lost_with_session,
+    lost_without_session,
+)
+from kvorum._errors import (
+    Busy,
+    DeadlineExceeded,
+    KvorumError,
+    LimitExceeded,
+    Unavailable,
+    UnknownOutcome,
+    WrongCluster,
+    from_wire,
+)
+from kvorum._frames import next_frame
+from kvorum._link import Link, LinkState, backoff
+from kvorum._results import SESSION_OPEN, OpenedSession
+from kvorum._route import REDIRECTS_MAX, Route
+from kvorum._routing import RoutingTable
+from kvorum._session import Session
+from kvorum_proto import command_pb2 as wire
+from kvorum_proto.kv_pb2 import ServerFrame, ServerHello
+
+REQUEST_BYTES_MAX = 2 << 20
+PENDING_CALLS_MAX = 65_536
+SESSION_WINDOW_MAX = 4096
+SWEEP_SECONDS = 0.050
+SEARCH_SECONDS = 0.010
+"""A step of the search for a leader takes this long, and up to twice as long by jitter."""
+SILENCE_SECONDS = 1.0
+PROBE_SECONDS = 0.250
+"""How long an untrusted target may take to answer its probe, and an endpoint to be opened."""
+
+CONTACT_GROUP = -1
+"""Calls on this route are never sent: the first hello of any node settles them."""
+
+
+class ProtocolViolation(Exception):  # noqa: N818 - named like the rest of the errors
+    """A node answered with something that was not asked for; its stream must end."""
+
+
+class Dispatcher:
+    """Calls in, frames out. Not thread-safe; belongs to one event loop."""
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        *,
+        jitter: Callable[[], float],
+        cluster_id: bytes = b"",
+        sessions: bool = True,
+    ) -> None:
+        assert addresses, "a client needs an endpoint"
+        self._links = {address: Link(address) for address in addresses}
+        self._jitter = jitter
+        self._sessions = sessions
+        self._routes: dict[tuple[int, bool], Route] = {}
+        self._live: set[Request] = set()
+        self._resting: list[tuple[float, int, Request]] = []
+        self._rests = 0
+        self._to_open: list[Link] = []
+        self._next_sweep = 0.0
+        self.cluster_id = cluster_id
+        self.table: RoutingTable | None = None
+        self.contact = self.route(CONTACT_GROUP, any_replica=True)
+
+    # --- What the shell asks ---
+
+    def route(self, group: int, *, any_replica: bool = False) -> Route:
+        """The route to a group; ``any_replica`` for reads that allow staleness."""
+        key = (group, any_replica)
+        route = self._routes.get(key)
+        if route is None:
+            route = self._routes[key] = Route(group, any_replica=any_replica)
+        return route
+
+    def addresses(self) -> tuple[str, ...]:
+        """Every endpoint known: those given and those that the cluster named."""
+        return tuple(self._links)
+
+    def leader_of(self, group: int) -> str:
+        """The address that commands of a group are sent to, or would be; empty when unknown."""
+        target = self.route(group).target
+        if target is not None:
+            return target.address
+        return self.table.leaders.get(group, "") if self.table else ""
+
+    def open_sessions(self) -> list[tuple[Route, Session]]:
+        """What a client that says goodbye should close."""
+        return [(route, route.session) for route in self._routes.values() if route.session]
+
+    def links_to_open(self) -> list[Link]:
+        """The endpoints to dial now; each must be answered with ``opened`` or ``broken``."""
+        links, self._to_open = self._to_open, []
+        return links
+
+    def wake_at(self) -> float | None:
+        """When ``tick`` and ``flush`` are due if nothing happens before; None = never."""
+        if not self._live:
+            return None
+        wake = self._next_sweep
+        if self._resting:
+            wake = min(wake, self._resting[0][0])
+        for route in self._routes.values():
+            if route.target is None and route.has_work():
+                wake = min(wake, route.search_at)
+        return wake
+
+    def describe(self) -> str:
+        """One line about all endpoints."""
+        return "; ".join(link.describe() for link in self._links.values())
+
+    # --- Calls ---
+
+    def submit(self, call: Request) -> None:
+        """Queues a call; ``flush`` sends it. Raises Busy when too many are pending already."""
+        live = self._live
+        if len(live) >= PENDING_CALLS_MAX:
+            raise Busy(f"{PENDING_CALLS_MAX} calls are pending in this client; await some of them")
+        live.add(call)
+        call.queued = True
+        if isinstance(call, CommandCall):
+            call.route.commands.append(call)
+        else:
+            call.route.queries.append(call)
+
+    def give_up(self, call: Request) -> None:
+        """Nobody waits for the call any more; a copy may be on its way all the same."""
+        self._live.discard(call)
+        if isinstance(call, CommandCall) and call.session is not None:
+            call.session.finish(call.sequence)
+
+    def abandon(self, error: KvorumError) -> None:
+        """The client closes: settles every call, UnknownOutcome for writes that may be applied."""
+        for call in list(self._live):
+            if isinstance(call, CommandCall) and call.maybe_applied:
+                self._fail(call, lost_without_session(call, "the client was closed"))
+            else:
+                self._fail(call, error)
+        assert not self._live, "a closed client has no calls"
+
+    # --- What happens ---
+
+    def opened(self, link: Link, hello: ServerHello, now: float) -> str:
+        """A node has said hello; not empty: why its stream must be dropped."""
+        if self.cluster_id and hello.cluster_id != self.cluster_id:
+            link.become_foreign(
+                f"belongs to cluster {hello.cluster_id.hex()}, not {self.cluster_id.hex()}"
+            )
+            self._forget_target(link, now)
+            if all(other.state is LinkState.FOREIGN for other in self._links.values()):
+                for call in list(self._live):
+                    self._fail(call, WrongCluster(f"wrong cluster: {self.describe()}"))
+            return link.reason
+        self.cluster_id = hello.cluster_id
+        known = self.table.version if self.table is not None else -1
+        if hello.table.partitions and hello.table.version > known:
+            self.table = RoutingTable(hello.table)
+        if self.table is None:
+            return "is not part of a complete cluster yet"
+        link.become_ready(now)
+        for address in hello.addresses:
+            if address not in self._links:
+                self._links[address] = Link(address)
+        for call in self.contact.queries:
+            self._succeed(call, None)
+        self.contact.queries.clear()
+        for route in self._routes.values():
+            if route.target is None and route.has_work():
+                route.search_at = now
+        return ""
+
+    def broken(self, link: Link, reason: str, now: float) -> None:
+        """A stream ended, or could not be opened."""
+        lost = link.become_idle(reason, now, self._jitter())
+        self._forget_target(link, now)
+        again: dict[Route, list[Request]] = {}
+        for call in lost:
+            call.drop_carrier(link)
+            if call.promise.done():
+                continue
+            if isinstance(call, CommandCall):
+                call.uncertain = True
+                if not call.repeatable:
+                    self._fail(call, lost_without_session(call, link.describe()))
+                    continue
+            again.setdefault(call.route, []).append(call)
+        for route, calls in again.items():
+            route.requeue(calls)
+
+    def received(self, link: Link, frame: ServerFrame, now: float) -> None:
+        """Answers. Raises ProtocolViolation when one of them is no answer to what was asked."""
+        link.suspect = False
+        in_flight = link.in_flight
+        live = self._live
+        for replies in frame.replies:
+            if len(replies.ids) != len(replies.results):
+                raise ProtocolViolation("answered with more or fewer results than ids")
+            again: list[Request] = []
+            route: Route | None = None
+            served = False
+            sent_at = 0.0
+            for number, result in zip(replies.ids, replies.results, strict=True):
+                call = in_flight.pop(number, None)
+                if call is None:
+                    raise ProtocolViolation(f"answered request {number}, which was never sent")
+                route = call.route
+                arm = result.WhichOneof("result")
+                if arm == call.arm:
+                    served = True
+                    sent_at = call.sent_at
+                    promise = call.promise
+                    if not promise.done():
+                        promise.set_result(call.decode(result))
+                        live.discard(call)
+                        if type(call) is CommandCall and call.session is not None:
+                            call.session.finish(call.sequence)
+                    continue
+                if arm != "error":
+                    raise ProtocolViolation(f"answered {call.arm} with {arm}")
+                call.drop_carrier(link)
+                if self._refused(call, link, result.error, now):
+                    again.append(call)
+            if route is None:
+                continue
+            if served:
+                route.confirm(link, now)
+                if route.session is not None:
+                    route.session.used(sent_at)
+            route.requeue(again)
+            if route.opening is not None and route.opening.promise.done():
+                self._session_opened(route)
+
+    def tick(self, now: float) -> None:
+        """Time has passed: wakes resting calls, sweeps deadlines, doubts silent targets."""
+        resting = self._resting
+        while resting and resting[0][0] <= now:
+            call = heapq.heappop(resting)[2]
+            if not call.promise.done():
+                call.route.requeue([call])
+        if now < self._next_sweep:
+            return
+        self._next_sweep = now + SWEEP_SECONDS
+        overdue: list[Request] = []
+        unanswered: set[Route] = set()
+        for call in self._live:
+            if call.deadline <= now:
+                overdue.append(call)
+            route = call.route
+            if route.target in call.carriers and now - call.sent_at > _patience(route):
+                unanswered.add(route)
+        for call in overdue:
+            reachable = call.route.target is not None and call.route.trusted
+            self._fail(call, failure_at_deadline(call, self.describe(), reachable))
+        for route in self._routes.values():
+            self._review_target(route, route in unanswered, now)
+
+    # --- Sending ---
+
+    def flush(self, now: float) -> Iterator[tuple[Link, bytes]]:
+        """The frames to write now. Everything of one loop pass for one group goes in one frame."""
+        for route in self._routes.values():
+            while route.has_work():
+                link = self._aim(route, now)
+                if link is None:
+                    break
+                frame = next_frame(route, link, now, self._prepare)
+                if frame is None:
+                    break
+                yield link, frame
+
+    def _aim(self, route: Route, now: float) -> Link | None:
+        """The READY link that a route may send to; None: somebody is dialled, or we wait."""
+        target = route.target
+        if target is None:
+            if now < route.search_at:
+                return None
+            target = self._candidate(route, now)
+            if target is None:
+                return None
+        if target.state is LinkState.READY:
+            return None if target.congested or route is self.contact else target
+        if target.state is LinkState.IDLE:
+            target.become_opening(now)
+            self._to_open.append(target)
+        return None
+
+    def _candidate(self, route: Route, now: float) -> Link | None:
+        """Aims a searching route at the next endpoint worth asking; None: all must rest a while."""
+        hint = self._links.get(self.leader_of(route.group)) if route.aimed_at == 0.0 else None
+        if hint is not None and (hint.state is LinkState.READY or hint.dialable(now)):
+            route.aim(hint, now, trusted=True)
+            return hint
+        links = list(self._links.values())
+        if route.any_replica:
+            for link in links:
+                if link.state is LinkState.READY and not link.suspect:
+                    route.aim(link, now, trusted=True)
+                    return link
+        for step in range(len(links)):
+            link = links[(route.cursor + step) % len(links)]
+            usable = link.state is LinkState.READY or link.dialable(now)
+            if usable or (
+                link.state is LinkState.OPENING and now - link.changed_at < PROBE_SECONDS
+            ):
+                route.cursor = (route.cursor + step + 1) % len(links)
+                route.aim(link, now, trusted=False)
+                return link
+        resting = [link.retry_at for link in links if link.state is LinkState.IDLE]
+        route.search_at = max(min(resting, default=0.0), now + SEARCH_SECONDS)
+        return None
+
+    def _prepare(self, call: CommandCall, now: float) -> bool:
+        """Gives a command its bytes, and with sessions on its sequence; False: it has to wait."""
+        if not self._sessions:
+            call.encode_alone(repeatable=False)
+        else:
+            route = call.route
+            session = route.session
+            if session is None or not session.usable(now):
+                self._open_session(route, call)
+                return False
+            if not session.has_room():
+                return False
+            call.encode_with(session)
+        if len(call.encoded) > REQUEST_BYTES_MAX:
+            size = len(call.encoded)
+            self._fail(
+                call,
+                LimitExceeded(
+                    f"{call.arm} takes {size} bytes; a request holds at most {REQUEST_BYTES_MAX}"
+                ),
+            )
+        return True
+
+    # --- Sessions ---
+
+    def _open_session(self, route: Route, waiting: CommandCall) -> None:
+        """Asks for a session, ahead of the commands that wait for it. One request at a time."""
+        if route.opening is not None:
+            return
+        batch = wire.CommandBatch()
+        batch.submissions.add().session_open.SetInParent()
+        call = CommandCall(
+            route, batch, SESSION_OPEN, Outcome(), waiting.deadline, waiting.timeout
+        )
+        call.encode_alone(repeatable=True)
+        call.queued = True
+        self._live.add(call)
+        route.commands.appendleft(call)
+        route.opening = call
+
+    def _session_opened(self, route: Route) -> None:
+        opening = route.opening
+        assert opening is not None, "no session was being opened"
+        route.opening = None
+        promise = opening.promise
+        assert isinstance(promise, Outcome), "a session is opened by the dispatcher itself"
+        answer = promise.result
+        assert isinstance(answer, OpenedSession), "SessionOpen is answered with a session"
+        route.session = Session(
+            answer.session,
+            idle_ms=answer.idle_ms,
+            window=min(answer.window or SESSION_WINDOW_MAX, SESSION_WINDOW_MAX),
+            now=opening.sent_at,
+        )
+
+    def _session_expired(self, call: CommandCall) -> None:
+        """The group has forgotten a session: what may be applied is unknown for good."""
+        session = call.session
+        assert session is not None, "only a session can expire"
+        session.expired = True
+        if call.route.session is session:
+            call.route.session = None
+        call.uncertain = True
+        for other in list(self._live):
+            if not isinstance(other, CommandCall) or other.session is not session:
+                continue
+            if other.maybe_applied:
+                self._fail(other, lost_with_session(other))
+            else:
+                other.leave_session()
+
+    # --- Refusals ---
+
+    def _refused(self, call: Request, link: Link, error: wire.Error, now: float) -> bool:
+        """Judges a refusal; True: send the call again, to whatever its route aims at now."""
+        route = call.route
+        if route.target is link:
+            route.probe_sent_at = 0.0
+        match error.code:
+            case wire.NOT_LEADER | wire.UNAVAILABLE | wire.WRONG_GROUP | wire.UNCERTAIN:
+                self._misdirected(route, link, error, now)
+                return self._refused_by_node(call, link, error)
+            case wire.BUSY | wire.DISK_FULL | wire.WINDOW_EXCEEDED:
+                self._rest(call, error, now)
+            case wire.TOO_STALE:
+                self._misdirected(route, link, error, now)
+                self._rest(call, error, now)
+            case wire.FUTURE_REVISION if route.any_replica:
+                self._misdirected(route, link, error, now)
+                self._rest(call, error, now)
+            case wire.SESSION_EXPIRED if isinstance(call, CommandCall) and call.session:
+                if not call.promise.done():
+                    self._session_expired(call)
+            case _:
+                route.confirm(link, now)
+                self._fail(call, from_wire(error))
+        return False
+
+    def _refused_by_node(self, call: Request, link: Link, error: wire.Error) -> bool:
+        """Never appended, or appended by a leader that lost its office (UNCERTAIN)."""
+        if call.promise.done():
+            return False
+        call.refusal = error
+        if isinstance(call, CommandCall) and error.code == wire.UNCERTAIN:
+            call.uncertain = True
+            if not call.repeatable:
+                self._fail(call, lost_without_session(call, f"{link.address} lost the leadership"))
+                return False
+        return all(carrier.suspect for carrier in call.carriers)
+
+    def _rest(self, call: Request, error: wire.Error, now: float) -> None:
+        """The call goes again after a pause that grows with its attempts."""
+        if call.promise.done():
+            return
+        call.refusal = error
+        pause = max(error.retry_after_ms / 1000, backoff(call.attempts, self._jitter()))
+        call.attempts += 1
+        self._rests += 1
+        heapq.heappush(self._resting, (now + pause, self._rests, call))
+
+    def _misdirected(self, route: Route, link: Link, error: wire.Error, now: float) -> None:
+        """A link cannot serve the route: follow its hint, or search."""
+        link.reason = error.message or "does not lead the group"
+        if route.target is not None and route.target is not link:
+            return
+        if route.any_replica:
+            self._rotate(route, link, now)
+            return
+        hint = error.leader
+        if hint and hint != link.address and route.redirects < REDIRECTS_MAX:
+            leader = self._links.setdefault(hint, Link(hint))
+            awake = leader.state in (LinkState.READY, LinkState.OPENING) or leader.dialable(now)
+            if awake and not leader.suspect:
+                route.redirects += 1
+                route.aim(leader, now, trusted=True)
+                return
+        if route.target is link:
+            route.search(now + SEARCH_SECONDS * (1 + self._jitter()))
+
+    def _rotate(self, route: Route, link: Link, now: float) -> None:
+        """Any replica may answer, this one did not: the next one that can be asked."""
+        links = list(self._links.values())
+        start = links.index(link) + 1
+        for other in links[start:] + links[: start - 1]:
+            if other.state is LinkState.READY or other.dialable(now):
+                route.aim(other, now, trusted=True)
+                return
+
+    def _review_target(self, route: Route, owes: bool, now: float) -> None:
+        """Turns away from a target that cannot be opened, or that owes answers and is silent."""
+        target = route.target
+        if target is None:
+            return
+        if target.state is LinkState.OPENING:
+            if route.has_work() and now - target.changed_at > PROBE_SECONDS:
+                route.search(now)
+            return
+        probe_lost = not route.trusted and 0.0 < route.probe_sent_at < now - PROBE_SECONDS
+        if (owes or (probe_lost and route.has_work())) and route.silent(now, _patience(route)):
+            target.suspect = True
+            route.search(now)
+            route.requeue(
+                [
+                    call
+                    for call in target.in_flight.values()
+                    if call.route is route and not call.promise.done() and _repeatable(call)
+                ]
+            )
+
+    def _forget_target(self, link: Link, now: float) -> None:
+        for route in self._routes.values():
+            if route.target is link:
+                route.search(now)
+
+    # --- Ends ---
+
+    def _succeed(self, call: Request, value: object) -> None:
+        self.give_up(call)
+        if not call.promise.done():
+            call.promise.set_result(value)
+
+    def _fail(self, call: Request, error: KvorumError) -> None:
+        self.give_up(call)
+        if call.promise.done():
+            return
+        call.promise.set_exception(error)
+        route = call.route
+        if call is route.opening:
+            route.opening = None
+            if not isinstance(error, (Unavailable, DeadlineExceeded, UnknownOutcome)):
+                for waiting in list(route.commands):
+                    if not waiting.encoded:
+                        self._fail(waiting, error)
+
+
+def _patience(route: Route) -> float:
+    return SILENCE_SECONDS if route.trusted else PROBE_SECONDS
+
+
+def _repeatable(call: Request) -> bool:
+    return not isinstance(call, CommandCall) or call.repeatable

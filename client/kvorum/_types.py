@@ -1,0 +1,153 @@
+"""What the calls of this library return: frozen values, nothing else.
+
+Keys and values come back as ``bytes`` whatever they were given as. Revisions are those of the group
+that serves the key: 0 never names one; with one partition there is one group and one order.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias, Union
+
+Bytes: TypeAlias = str | bytes
+"""What is accepted where the cluster stores bytes: ``str`` is encoded as UTF-8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A key with its value.
+
+    ``create_revision`` and ``mod_revision`` are the revisions of its first and its last write,
+    ``version`` counts its writes since creation, ``lease`` is 0 when it has none.
+    """
+
+    key: bytes
+    value: bytes
+    create_revision: int
+    mod_revision: int
+    version: int
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """``revision`` is the one that this write made; ``previous`` only when asked for."""
+
+    revision: int
+    previous: Item | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    """``deleted`` says whether there was anything to delete."""
+
+    revision: int
+    deleted: bool
+    previous: Item | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteRangeResult:
+    """How many keys are gone; ``previous`` holds them when asked for."""
+
+    revision: int
+    deleted: int
+    previous: tuple[Item, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScanResult:
+    """The answer to a Scan inside a txn. ``more``: the range goes on at ``next_key``."""
+
+    revision: int
+    items: tuple[Item, ...]
+    count: int
+    next_key: bytes = b""
+
+    @property
+    def more(self) -> bool:
+        """Whether the answer stopped before the end of the range."""
+        return bool(self.next_key)
+
+
+OperationResult: TypeAlias = Union[
+    PutResult, DeleteResult, DeleteRangeResult, ScanResult, Item, int, "TxnResult", None
+]
+"""One operation's answer in a txn: Get gives an Item or None, Increment an int."""
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """``succeeded`` says which branch ran; ``results`` has one answer for each of its operations."""
+
+    succeeded: bool
+    revision: int
+    results: tuple[OperationResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node of the cluster, as the catalog knows it."""
+
+    identity: int
+    name: str
+    address: str
+    supported_level: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    """One replica of one group, as its node sees it. Log time is in milliseconds."""
+
+    group: int
+    replica: int
+    role: str
+    term: int
+    leader: str
+    commit: int
+    applied: int
+    log_first: int
+    log_last: int
+    checkpoint: int
+    revision: int
+    compacted_revision: int
+    log_time_ms: int
+    sessions: int
+    lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerStatus:
+    """Another node, as this one sees it."""
+
+    identity: int
+    name: str
+    address: str
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """What a node knows of itself, its groups and its peers; needs no quorum."""
+
+    endpoint: str
+    cluster_id: bytes
+    identity: int
+    name: str
+    version: str
+    protocol: str
+    level: int
+    groups: tuple[GroupStatus, ...]
+    members: tuple[PeerStatus, ...]
+    disk_bytes: int
+    disk_free_bytes: int
+    resident_bytes: int
+    uptime_seconds: float
+    loop_lag_ms: float
+    alarms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """Every node that answered, and why the others did not (endpoint, one line)."""
+
+    nodes: tuple[NodeStatus, ...]
+    unreachable: tuple[tuple[str, str], ...]

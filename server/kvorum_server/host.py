@@ -1,0 +1,523 @@
+"""A node without sockets, disk and clock: all its replicas, moved by turns.
+
+``effects = host.turn(now, events)`` is everything a shell can do with it. A turn
+
+1.  takes in the events that have arrived since the last one,
+2.  lets every replica propose what was admitted, as one log entry,
+3.  drains the consensus objects: messages that may leave, records for the write-ahead log,
+4.  applies what is committed and durable, for all groups into one overlay,
+5.  writes the overlay to the engine, once,
+6.  answers queries, moves snapshots a step, asks for a checkpoint when one is due.
+
+*What must wait, waits here.* The records of a turn become one numbered :class:`Write`. Messages
+that promise what it makes durable stay in ``_writes`` until the shell says ``Appended``; there is
+no other way out for them.
+
+*Checkpoints.* At the end of a turn the applied index of every group is noted and the engine is
+flushed in the background. When that is done a ``CheckpointTaken`` record goes into the log, and
+right behind it a ``LogCut`` for each group. A torn write keeps a prefix, so a cut never stands
+without its checkpoint.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kvorum_proto.command_pb2 import UNAVAILABLE, WRONG_GROUP
+from kvorum_proto.peer_pb2 import Bootstrap
+from kvorum_server.admission import error_result
+from kvorum_server.config import Config
+from kvorum_server.consensus import PROTOCOLS
+from kvorum_server.consensus.core import Randomness
+from kvorum_server.events import (
+    Appended,
+    Asked,
+    Bootstrapped,
+    Disconnected,
+    Effects,
+    Event,
+    Flushed,
+    PeerConnected,
+    PeerDisconnected,
+    Proposed,
+    Received,
+    Stopping,
+    Ticked,
+    TransferAsked,
+    Write,
+)
+from kvorum_server.kv.machine import KvMachine
+from kvorum_server.outbox import Held, Outbox
+from kvorum_server.placement.bootstrap import initial_configurations
+from kvorum_server.placement.catalog import CatalogMachine
+from kvorum_server.replica import Replica
+from kvorum_server.state_machine import MachineStatus, StateMachine
+from kvorum_server.storage.engine import Engine
+from kvorum_server.storage.errors import StorageError
+from kvorum_server.storage.overlay import Overlay
+from kvorum_server.storage.record import (
+    BootstrapRecord,
+    CheckpointTaken,
+    EntriesAppended,
+    ReplicaCreated,
+    SnapshotInstalled,
+)
+from kvorum_server.storage.recovery import Recovered, RecoveredReplica
+from kvorum_server.transfer import Transfers
+from kvorum_server.types import (
+    CATALOG_GROUP,
+    FEATURE_LEVEL,
+    Configuration,
+    EntryKind,
+    Envelope,
+    GroupId,
+    HardState,
+    NodeId,
+    ReplicaRemoved,
+)
+
+NO_STATUS = MachineStatus(0, 0, 0, 0, 0, 0)
+
+
+class StateDamaged(StorageError):
+    """The engine holds less than the write-ahead log says it must."""
+
+    def __init__(self, group: GroupId, found: int, expected: int) -> None:
+        super().__init__(
+            f"the state of group {group} ends at entry {found}, but a checkpoint at {expected} was "
+            "durable: files of the engine are lost or old; keep the directory, move it aside and "
+            "bring the node back with an empty one through its peers"
+        )
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    """A write that the shell has and has not confirmed."""
+
+    number: int
+    held: list[Held]
+    then: list[Callable[[], None]]
+
+
+class Host:
+    """See the module's text. Every method but ``turn`` only looks."""
+
+    def __init__(
+        self, *, config: Config, engine: Engine, recovered: Recovered, randomness: Randomness
+    ) -> None:
+        self.config = config
+        self.identity: NodeId = recovered.identity
+        self.boot = recovered.boot
+        self.bootstrap: Bootstrap | None = None
+        self.replicas: dict[GroupId, Replica] = {}
+        self.retired = dict(recovered.retired)
+        self.disk_full = False
+        self.stopping = False
+        self.peers: set[NodeId] = set()
+        self._randomness = randomness
+        self._overlay = Overlay(engine)
+        self._last_space = max(engine.spaces(), default=0)
+        self._last_transfer = self.boot << 32
+        self._last_write = 0
+        self._writes: deque[_UnderWay] = deque()
+        self._last_flush = 0
+        self._flush_under_way: list[Callable[[Outbox], None]] | None = None
+        self._after_flush: list[Callable[[Outbox], None]] = []
+        self._checkpoint_wanted = False
+        self._log_bytes = 0
+        self._log_entries = 0
+        self._checkpoint_at: int | None = None
+        if recovered.bootstrap is not None:
+            self._recover(recovered)
+
+    # --- Start ---
+
+    def _recover(self, recovered: Recovered) -> None:
+        assert recovered.bootstrap is not None
+        self.bootstrap = Bootstrap.FromString(recovered.bootstrap)
+        replicas = recovered.replicas
+        self._last_space = max([self._last_space, *(r.space for r in replicas.values())])
+        named = {recovered_replica.space for recovered_replica in replicas.values()}
+        for space in self._overlay.engine.spaces():
+            if space not in named:
+                self._overlay.engine.drop(space)
+        for recovered_replica in replicas.values():
+            self._add_replica(recovered_replica)
+
+    def _add_replica(self, recovered: RecoveredReplica) -> None:
+        group = recovered.group
+        machine = self._make_machine(group, recovered.space)
+        applied = machine.status().applied_index
+        if applied < max(recovered.checkpoint_index, recovered.log_start[0]):
+            raise StateDamaged(group, applied, recovered.checkpoint_index)
+        assert self.bootstrap is not None
+        consensus = PROTOCOLS[self.bootstrap.protocol](
+            replica=recovered.replica,
+            boot=self.boot,
+            config=self.config,
+            randomness=self._randomness,
+            configuration=recovered.configuration,
+            hard_state=recovered.hard_state,
+            log_start=recovered.log_start,
+            log_start_stamp=recovered.log_start_stamp,
+            entries=recovered.entries,
+            applied=applied,
+        )
+        applied_configuration = recovered.configuration
+        for entry in recovered.entries:
+            if entry.kind is EntryKind.CONFIGURATION and entry.index <= applied:
+                applied_configuration = Configuration.decode(entry.payload)
+        replica = Replica(
+            group=group,
+            replica=recovered.replica,
+            space=recovered.space,
+            consensus=consensus,
+            machine=machine,
+            applied_configuration=applied_configuration,
+            log_start=recovered.log_start[0],
+            transfers=Transfers(
+                overlay=self._overlay,
+                config=self.config,
+                new_transfer=self._new_transfer,
+                new_space=self._new_space,
+            ),
+            leader_address=lambda: self.leader_address(group),
+            config=self.config,
+        )
+        self.replicas[group] = replica
+
+    def _make_machine(self, group: GroupId, space: int) -> StateMachine:
+        assert self.bootstrap is not None
+        if group == CATALOG_GROUP:
+            return CatalogMachine(
+                space=space, overlay=self._overlay, config=self.config, bootstrap=self.bootstrap
+            )
+        return KvMachine(space=space, overlay=self._overlay, config=self.config, group=group)
+
+    def _new_transfer(self) -> int:
+        self._last_transfer += 1
+        return self._last_transfer
+
+    def _new_space(self) -> int:
+        self._last_space += 1
+        return self._last_space
+
+    def _bootstrap(self, bootstrap: Bootstrap, outbox: Outbox) -> None:
+        """Takes the certificate of the cluster and creates this node's replicas."""
+        if self.bootstrap is not None:
+            assert self.bootstrap == bootstrap, "the birth certificate is never replaced"
+            return
+        self.bootstrap = bootstrap
+        outbox.records.append(BootstrapRecord(bootstrap.SerializeToString(deterministic=True)))
+        for group, configuration in initial_configurations(bootstrap).items():
+            replica = configuration.replica_of(self.identity)
+            if replica is None:
+                continue
+            space = self._new_space()
+            outbox.records.append(ReplicaCreated(group, replica, space, configuration))
+            self._add_replica(
+                RecoveredReplica(
+                    group=group,
+                    replica=replica,
+                    space=space,
+                    hard_state=HardState(),
+                    log_start=(0, 0),
+                    log_start_stamp=0,
+                    configuration=configuration,
+                    entries=[],
+                    checkpoint_index=0,
+                )
+            )
+
+    # --- The turn ---
+
+    def turn(self, now: int, events: Sequence[Event]) -> Effects:
+        """Takes in what has happened up to ``now`` (monotonic milliseconds, sampled after the
+        events).
+        """
+        outbox = Outbox()
+        for replica in self.replicas.values():
+            replica.at(now)
+        for event in events:
+            self._take(event, now, outbox)
+        level = self.level
+        for replica in self.replicas.values():
+            replica.propose(level, outbox)
+        self._drain(outbox)
+        for replica in self.replicas.values():
+            replica.apply(outbox)
+        self._drain(outbox)
+        self._overlay.flush()
+        for replica in self.replicas.values():
+            replica.serve(outbox)
+            replica.transfers.produce(replica, outbox)
+            self._watch_transfer(replica)
+        self._want_checkpoint(now)
+        return self._effects(outbox)
+
+    def _take(self, event: Event, now: int, outbox: Outbox) -> None:
+        match event:
+            case Received():
+                for envelope in event.envelopes:
+                    self._receive(event.peer, envelope, outbox)
+            case Appended():
+                self._confirm(event.write, outbox)
+            case Proposed():
+                replica = self._find(event.connection, event.group, event.ids, outbox)
+                if replica is not None:
+                    replica.submit(event.connection, event.ids, event.commands, outbox)
+            case Asked():
+                replica = self._find(event.connection, event.group, event.ids, outbox)
+                if replica is not None:
+                    replica.ask(event.connection, event.ids, event.queries, outbox)
+            case Ticked():
+                self._tick(event.free_bytes, outbox)
+            case PeerConnected():
+                self.peers.add(event.peer)
+                self._hint(event.peer, connected=True)
+            case PeerDisconnected():
+                self.peers.discard(event.peer)
+                self._hint(event.peer, connected=False)
+            case Disconnected():
+                for replica in self.replicas.values():
+                    replica.forget(event.connection)
+            case Flushed():
+                self._flushed(event.flush, outbox)
+            case Bootstrapped():
+                self._bootstrap(event.bootstrap, outbox)
+                for replica in self.replicas.values():
+                    replica.at(now)
+            case TransferAsked():
+                self._transfer(event.group, event.target)
+            case Stopping():
+                self.stopping = True
+                self._hand_over()
+
+    def _find(
+        self, connection: int, group: GroupId, ids: tuple[int, ...], outbox: Outbox
+    ) -> Replica | None:
+        """The replica that a request is meant for, or a refusal for each of its ids."""
+        replica = self.replicas.get(group)
+        if replica is None:
+            if self.bootstrap is None:
+                result = error_result(
+                    UNAVAILABLE, "the cluster is not complete yet; start its other initial nodes"
+                )
+            else:
+                result = error_result(
+                    WRONG_GROUP, f"this node holds no replica of group {group}; refresh the table"
+                )
+            outbox.reply(connection, group, list(ids), [result] * len(ids), 0, NO_STATUS)
+        return replica
+
+    def _receive(self, peer: NodeId, envelope: Envelope, outbox: Outbox) -> None:
+        replica = self.replicas.get(envelope.group)
+        if replica is not None and replica.replica == envelope.target_replica:
+            replica.step(peer, envelope, outbox)
+        elif envelope.target_replica <= self.retired.get(envelope.group, 0):
+            outbox.send_message(
+                peer,
+                envelope.group,
+                envelope.target_replica,
+                envelope.source_replica,
+                ReplicaRemoved(envelope.target_replica),
+            )
+
+    def _hint(self, peer: NodeId, *, connected: bool) -> None:
+        for replica in self.replicas.values():
+            other = replica.consensus.status().configuration.replica_of(peer)
+            if other is None:
+                continue
+            if connected:
+                replica.consensus.connection_restored(other)
+            else:
+                replica.consensus.connection_lost(other)
+
+    def _drain(self, outbox: Outbox) -> None:
+        """Empties the consensus objects; what waits for nothing that is under way may go at once."""
+        busy = True
+        while busy:
+            busy = False
+            for replica in self.replicas.values():
+                while replica.consensus.has_ready():
+                    replica.drain(outbox)
+                    busy = True
+            if outbox.held and not outbox.records and not self._writes:
+                held, outbox.held = outbox.held, []
+                for waiting in held:
+                    self.replicas[waiting.group].durable(waiting, outbox)
+                busy = True
+
+    def _confirm(self, write: int, outbox: Outbox) -> None:
+        while self._writes and self._writes[0].number <= write:
+            done = self._writes.popleft()
+            for held in done.held:
+                self.replicas[held.group].durable(held, outbox)
+            for action in done.then:
+                action()
+
+    def _effects(self, outbox: Outbox) -> Effects:
+        effects = Effects()
+        if outbox.records:
+            self._last_write += 1
+            effects.append = Write(self._last_write, tuple(outbox.records))
+            self._writes.append(_UnderWay(self._last_write, outbox.held, outbox.when_durable))
+            for record in outbox.records:
+                if isinstance(record, EntriesAppended):
+                    self._log_entries += len(record.entries)
+                    self._log_bytes += sum(len(entry.payload) for entry in record.entries)
+        elif outbox.held or outbox.when_durable:
+            assert self._writes, "what waits for nothing has left"
+            self._writes[-1].held.extend(outbox.held)
+            self._writes[-1].then.extend(outbox.when_durable)
+        if self._flush_under_way is None and self._after_flush:
+            self._last_flush += 1
+            self._flush_under_way, self._after_flush = self._after_flush, []
+            effects.flush = self._last_flush
+        outbox.into(effects)
+        return effects
+
+    # --- Ticks, disk space, leadership ---
+
+    def _tick(self, free_bytes: int, outbox: Outbox) -> None:
+        reserve = self.config.disk_reserve_bytes
+        if free_bytes < reserve:
+            self.disk_full = True
+        elif free_bytes >= 2 * reserve:
+            self.disk_full = False
+        for replica in self.replicas.values():
+            replica.stopping = self.stopping
+            replica.tick(self.disk_full, outbox)
+            replica.machine.clear_away()
+            for space in replica.transfers.take_abandoned():
+                self._overlay.engine.drop(space)
+        if self.stopping:
+            self._hand_over()
+
+    def _transfer(self, group: GroupId, target: NodeId | None) -> None:
+        replica = self.replicas.get(group)
+        if replica is not None:
+            replica.hand_over(self.peers, target)
+
+    def _hand_over(self) -> None:
+        """The node is about to stop: other nodes should lead."""
+        for replica in self.replicas.values():
+            if replica.is_leader and not replica.hand_over(self.peers, None):
+                replica.consensus.farewell()
+
+    # --- Checkpoints and installs ---
+
+    def _want_checkpoint(self, now: int) -> None:
+        if self._checkpoint_at is None:
+            self._checkpoint_at = now
+        config = self.config
+        due = (
+            self._log_bytes >= config.checkpoint_bytes
+            or self._log_entries >= config.checkpoint_entries
+            or (self._log_entries > 0 and now - self._checkpoint_at >= config.checkpoint_age_ms)
+        )
+        if due and not self._checkpoint_wanted:
+            self._checkpoint_wanted = True
+            self._checkpoint_at = now
+            self._log_bytes = self._log_entries = 0
+            noted = {
+                group: (replica.space, replica.applied[0])
+                for group, replica in self.replicas.items()
+            }
+            self._after_flush.append(lambda outbox: self._checkpoint_saved(noted, outbox))
+
+    def _checkpoint_saved(self, noted: dict[GroupId, tuple[int, int]], outbox: Outbox) -> None:
+        """The engine holds the noted state durably: say so in the log, then cut it."""
+        self._checkpoint_wanted = False
+        replicas = [
+            (self.replicas[group], index)
+            for group, (space, index) in noted.items()
+            if self.replicas[group].space == space
+        ]
+        outbox.records.append(
+            CheckpointTaken(tuple((replica.group, index) for replica, index in replicas))
+        )
+        for replica, index in replicas:
+            replica.checkpoint_index = max(replica.checkpoint_index, index)
+            replica.cut(outbox)
+
+    def _watch_transfer(self, replica: Replica) -> None:
+        """A snapshot that has arrived in full is flushed before it is installed."""
+        receiver = replica.transfers.arrived()
+        if receiver is not None:
+            self._after_flush.append(lambda outbox: self._install(replica, outbox))
+
+    def _install(self, replica: Replica, outbox: Outbox) -> None:
+        """The rows of a snapshot are durable in their space: switch over, if still worth it."""
+        receiver = replica.transfers.receiver
+        if receiver is None or not receiver.complete:
+            return
+        if not replica.consensus.install(receiver.meta):
+            replica.transfers.abandon()
+            return
+        replica.transfers.receiver = None
+        outbox.records.append(
+            SnapshotInstalled(replica.group, replica.replica, receiver.space, receiver.meta)
+        )
+        old_space = replica.space
+        machine = self._make_machine(replica.group, receiver.space)
+        replica.install(receiver.space, machine, receiver.meta)
+        outbox.when_durable.append(lambda: self._overlay.engine.drop(old_space))
+        outbox.transitions.append(
+            replica.transition("snapshot installed", {"index": receiver.meta.index})
+        )
+
+    def _flushed(self, flush: int, outbox: Outbox) -> None:
+        assert flush == self._last_flush
+        assert self._flush_under_way is not None
+        actions, self._flush_under_way = self._flush_under_way, None
+        for action in actions:
+            action(outbox)
+
+    # --- Looking ---
+
+    @property
+    def level(self) -> int:
+        """The feature level under which this node's leaders propose."""
+        catalog = self.replicas.get(CATALOG_GROUP)
+        if catalog is None:
+            return FEATURE_LEVEL
+        assert isinstance(catalog.machine, CatalogMachine)
+        return catalog.machine.level
+
+    def addresses(self) -> dict[NodeId, tuple[str, str]]:
+        """Name and address of every member, as the catalog has them."""
+        catalog = self.replicas.get(CATALOG_GROUP)
+        if catalog is None:
+            return {}
+        assert isinstance(catalog.machine, CatalogMachine)
+        return {
+            member.identity: (member.name, member.address) for member in catalog.machine.members()
+        }
+
+    def leader_of(self, group: GroupId) -> NodeId | None:
+        """The node that leads a group, as far as this one knows."""
+        replica = self.replicas.get(group)
+        if replica is None or replica.consensus.leader is None:
+            return None
+        return replica.consensus.status().configuration.identity_of(replica.consensus.leader)
+
+    def leader_address(self, group: GroupId) -> str:
+        """Where the leader of a group listens; empty when unknown."""
+        leader = self.leader_of(group)
+        return "" if leader is None else self.addresses().get(leader, ("", ""))[1]
+
+    @property
+    def leads(self) -> bool:
+        """Whether any replica of this node is a leader."""
+        return any(replica.is_leader for replica in self.replicas.values())
+
+    def check_invariants(self) -> None:
+        """Raises AssertionError when the node contradicts itself; between turns."""
+        assert len(self._overlay) == 0, "a turn writes its rows"
+        numbers = [write.number for write in self._writes]
+        assert numbers == sorted(set(numbers))
+        spaces = [replica.space for replica in self.replicas.values()]
+        assert len(set(spaces)) == len(spaces), "no two replicas share a space"
+        for replica in self.replicas.values():
+            replica.check_invariants()

@@ -1,0 +1,461 @@
+"""The shell around a Host: drains the inbox, takes a turn, sends, persists, replies.
+
+Everything that has arrived since the last turn becomes one turn; a turn is scheduled when the
+first of it arrives, so load makes turns bigger, not more frequent. The pump is
+:meth:`Node._turn`; the rest is starting and stopping.
+
+*Threads.* The event loop takes the turns and appends to the write-ahead log (the operating
+system's page cache: microseconds). One thread makes writes durable, one flushes the engine; both
+calls release the GIL. While a sync is under way the next writes gather and share the following
+one.
+
+*Failure.* Whatever a turn, a sync or a flush raises stops the node with one line: a failed fsync
+says nothing about what is on disk and is never retried, and a bug must not go on answering.
+"""
+
+import asyncio
+import contextlib
+import gc
+import queue
+import random
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from importlib import metadata
+
+import grpc.aio
+import structlog
+
+from kvorum_proto.kv_pb2 import Partition, PartitionTable, ServerHello
+from kvorum_proto.peer_pb2 import Bootstrap
+from kvorum_server.config import Config, ConfigError
+from kvorum_server.events import (
+    Appended,
+    Bootstrapped,
+    Effects,
+    Event,
+    Flushed,
+    Stopping,
+    Ticked,
+    Transition,
+    Write,
+)
+from kvorum_server.host import Host
+from kvorum_server.initial_cluster import InitialCluster
+from kvorum_server.placement.bootstrap import make_bootstrap
+from kvorum_server.rpc.handshake import Self
+from kvorum_server.rpc.peers import Peers
+from kvorum_server.rpc.server import make_server
+from kvorum_server.rpc.services import WIRE_VERSION, Services
+from kvorum_server.status import node_status
+from kvorum_server.storage.disk import DiskFull
+from kvorum_server.storage.filedisk import FileDisk
+from kvorum_server.storage.rocksdb import RocksEngine
+from kvorum_server.storage.wal import WriteAheadLog
+from kvorum_server.types import FEATURE_LEVEL, NodeId
+
+FREE_SPACE_TICKS = 40
+"""Ticks between two looks at the free disk space: one second by default."""
+
+LAG_WINDOW_SECONDS = 10.0
+
+TOKENS = 1 << 64
+
+
+class Worker:
+    """A thread that runs one slow call after the other; outcomes come back to the event loop."""
+
+    def __init__(self, name: str, failed: Callable[[BaseException], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._failed = failed
+        self._calls: queue.SimpleQueue[tuple[Callable[[], None], Callable[[], None]] | None]
+        self._calls = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, call: Callable[[], None], done: Callable[[], None]) -> None:
+        """Runs ``call`` in the thread, then ``done`` in the event loop."""
+        self._calls.put((call, done))
+
+    def _run(self) -> None:
+        while (work := self._calls.get()) is not None:
+            call, done = work
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001 - the loop stops the node
+                self._loop.call_soon_threadsafe(self._failed, error)
+                return
+            self._loop.call_soon_threadsafe(done)
+
+    def stop(self) -> None:
+        """Finishes what was submitted and ends the thread."""
+        self._calls.put(None)
+        self._thread.join()
+
+
+class Node:
+    """One running node. ``await Node(config).run()`` returns the exit code of the process."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.version = metadata.version("kvorum")
+        self.initial_cluster = InitialCluster.parse(config.initial_cluster)
+        self._log = structlog.get_logger().bind(node=config.name)
+        self._inbox: list[Event] = []
+        self._turn_scheduled = False
+        self._writes: deque[Write] = deque()
+        self._sync_under_way = False
+        self._busy_at = 0.0
+        self._ticks = 0
+        self._free_bytes = 0
+        self._lags: deque[tuple[float, float]] = deque()
+        self._started = time.monotonic()
+        self._stopped: asyncio.Future[int]
+        self._hello = ServerHello()
+        self._has_founded = False
+
+    # --- Life ---
+
+    async def run(self) -> int:
+        """Serves until SIGTERM or SIGINT (0) or a failure (1). Raises StorageError before it
+        serves.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._stopped = self._loop.create_future()
+        with contextlib.ExitStack() as resources:
+            self._open(resources)
+            self._check_initial_cluster()
+            self._sync_worker = Worker("sync", self._fail)
+            self._flush_worker = Worker("flush", self._fail)
+            resources.callback(self._flush_worker.stop)
+            resources.callback(self._sync_worker.stop)
+            self._make_parts()
+            server = await make_server(self.config, self.services, self.peers)
+            gc.collect()
+            gc.freeze()
+            for name in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(name, self._begin_stop)
+            self._next_tick = self._loop.time()
+            self._tick()
+            self.peers.start()
+            self._log.info(
+                "serving", address=self.config.listen, identity=f"{self.host.identity:016x}"
+            )
+            code = await self._stopped
+            await self._close(server)
+            self._log.info("stopped", code=code)
+            return code
+
+    def _open(self, resources: contextlib.ExitStack) -> None:
+        """Opens log and engine; raises a StorageError with one line when that cannot be."""
+        disk = FileDisk(self.config.data / "log")
+        resources.callback(disk.close)
+        self.wal, recovered = WriteAheadLog.open(
+            disk,
+            segment_bytes=self.config.segment_bytes,
+            new_identity=lambda: secrets.randbits(64) or 1,
+        )
+        resources.callback(self.wal.close)
+        self.disk = disk
+        if recovered.torn_bytes:
+            self._log.info("torn tail cut", bytes=recovered.torn_bytes)
+        self.engine = RocksEngine(self.config.data / "state", self.config)
+        resources.callback(self.engine.close)
+        self.host = Host(
+            config=self.config, engine=self.engine, recovered=recovered, randomness=random.Random()
+        )
+
+    def _make_parts(self) -> None:
+        bootstrap = self.host.bootstrap
+        members = self.initial_cluster.addresses
+        if bootstrap is not None:
+            members = {member.name: member.address for member in bootstrap.members}
+        self.peers = Peers(
+            config=self.config,
+            members=members,
+            myself=self._myself,
+            post=self.post,
+            found=self._found,
+            fatal=self._fatal,
+            notice=lambda event, details: self._log.warning(event, **details),
+        )
+        self.services = Services(
+            config=self.config,
+            post=self.post,
+            overloaded=self._overloaded,
+            hello=self.server_hello,
+            status=lambda: node_status(self),
+            resolve=self._resolve,
+            leader_name=self._leader_name,
+        )
+        if len(members) == 1 and bootstrap is None:
+            alone = self._found({})
+            assert alone is not None
+            self._inbox.append(Bootstrapped(alone))
+
+    def _begin_stop(self) -> None:
+        """SIGTERM: hand over what we lead, then leave."""
+        self._log.info("stopping")
+        self.post(Stopping())
+        deadline = self._loop.time() + self.config.shutdown_grace_ms / 2000
+        self._loop.call_later(0.01, self._stop_when_led_elsewhere, deadline)
+
+    def _stop_when_led_elsewhere(self, deadline: float) -> None:
+        if self._stopped.done():
+            return
+        if not self.host.leads or self._loop.time() >= deadline:
+            self._stopped.set_result(0)
+        else:
+            self._loop.call_later(0.01, self._stop_when_led_elsewhere, deadline)
+
+    async def _close(self, server: grpc.aio.Server) -> None:
+        await self.peers.close()
+        await server.stop(grace=0.2)
+        self._inbox.clear()
+
+    def _fail(self, error: BaseException) -> None:
+        """Stops the node because of a bug or a broken machine; both are loud and final."""
+        if not self._stopped.done():
+            self._log.error("failed", reason=str(error) or repr(error), exc_info=error)
+            self._stopped.set_result(1)
+
+    def _fatal(self, reason: str) -> None:
+        """Stops the node because its operator has to do something first."""
+        if not self._stopped.done():
+            print(f"kvorum-server: {reason}", file=sys.stderr, flush=True)
+            self._stopped.set_result(1)
+
+    # --- The pump ---
+
+    def post(self, event: Event) -> None:
+        """Puts an event into the inbox of the next turn."""
+        self._inbox.append(event)
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _overloaded(self) -> bool:
+        return len(self._inbox) >= self.config.inbox_events_max or self.engine.stats().pressure >= 1
+
+    def _turn(self) -> None:
+        self._turn_scheduled = False
+        if self._stopped.done():
+            return
+        events, self._inbox = self._inbox, []
+        try:
+            effects = self.host.turn(time.monotonic_ns() // 1_000_000, events)
+            self._perform(effects)
+        except BaseException as error:  # noqa: BLE001 - a bug or a broken machine: stop
+            self._fail(error)
+
+    def _perform(self, effects: Effects) -> None:
+        for peer, envelopes in effects.messages.items():
+            self.peers.send(peer, envelopes)
+        if effects.append is not None:
+            self._writes.append(effects.append)
+            if not self._sync_under_way:
+                self._write()
+        for reply in effects.replies:
+            self.services.deliver(reply)
+        if effects.flush is not None:
+            number = effects.flush
+            self._flush_worker.submit(self.engine.flush, lambda: self.post(Flushed(number)))
+        for transition in effects.transitions:
+            self._show(transition)
+        if effects.again and not self._turn_scheduled:
+            self._turn_scheduled = True
+            self._loop.call_soon(self._turn)
+
+    def _write(self) -> None:
+        """Appends all waiting writes and has them made durable by one sync.
+
+        On a full disk they keep waiting, and every tick tries again: the Host refuses new ones
+        when it sees how little space is left.
+        """
+        newest = self._writes[-1].number
+        try:
+            self.wal.append([record for write in self._writes for record in write.records])
+        except DiskFull as error:
+            self._log.error("disk full", reason=str(error), waiting=len(self._writes))
+            return
+        self._writes.clear()
+        self._sync(lambda: self.post(Appended(newest)))
+
+    def _sync(self, then: Callable[[], None]) -> None:
+        self._sync_under_way = True
+        self._sync_worker.submit(self.wal.sync, lambda: self._synced(then))
+
+    def _synced(self, then: Callable[[], None]) -> None:
+        self._sync_under_way = False
+        then()
+        if self._writes and not self._stopped.done():
+            self._write()
+
+    def _tick(self) -> None:
+        """Once a tick; a late one counts once, so that a node that stalled does not campaign for
+        it.
+        """
+        if self._stopped.done():
+            return
+        now = self._loop.time()
+        self._note_lag(now, now - self._next_tick)
+        self._next_tick = max(self._next_tick, now - self.config.tick_ms / 1000)
+        self._next_tick += self.config.tick_ms / 1000
+        self._loop.call_at(self._next_tick, self._tick)
+        if self._ticks % FREE_SPACE_TICKS == 0:
+            self._free_bytes = self.disk.free_bytes()
+        self._ticks += 1
+        self._look_after_log(now)
+        self._refresh_hello()
+        self.post(Ticked(self._free_bytes))
+
+    def _look_after_log(self, now: float) -> None:
+        """Tries again what found the disk full; after a silence, claims what is durable.
+
+        The claim lets the next start tell a torn tail from damage to what was acknowledged.
+        """
+        if self._sync_under_way:
+            self._busy_at = now
+        elif self._writes:
+            self._write()
+        elif (now - self._busy_at) * 1000 >= self.config.claim_idle_ms:
+            self.wal.claim()
+            if self.wal.has_unsynced:
+                self._sync(lambda: None)
+
+    def _note_lag(self, now: float, lag: float) -> None:
+        self._lags.append((now, lag))
+        while self._lags[0][0] < now - LAG_WINDOW_SECONDS:
+            self._lags.popleft()
+
+    def _show(self, transition: Transition) -> None:
+        self._log.info(
+            transition.name,
+            group=transition.group,
+            replica=transition.replica,
+            **transition.details,
+        )
+
+    # --- What the parts ask ---
+
+    def _myself(self) -> Self:
+        return Self(
+            name=self.config.name,
+            identity=self.host.identity,
+            boot=self.host.boot,
+            supported_level=FEATURE_LEVEL,
+            initial_cluster_hash=self.initial_cluster.hash,
+            bootstrap=self.host.bootstrap,
+        )
+
+    def _found(self, fresh: Mapping[str, NodeId]) -> Bootstrap | None:
+        """The birth certificate, once, when this node is the first-named one and all have
+        reported.
+        """
+        members = self.initial_cluster.members
+        others = {name for name, _ in members} - {self.config.name}
+        if self._has_founded or self.config.name != self.initial_cluster.starter:
+            return None
+        if not others <= set(fresh):
+            return None
+        self._has_founded = True
+        return make_bootstrap(
+            cluster_id=secrets.token_bytes(16),
+            members=members,
+            identities={**fresh, self.config.name: self.host.identity},
+            partitions=self.config.partitions,
+            replicas=min(self.config.replicas, len(members)),
+            protocol=self.config.consensus,
+            initial_cluster_hash=self.initial_cluster.hash,
+        )
+
+    def _check_initial_cluster(self) -> None:
+        """After the start of a cluster its initial text may be repeated, not changed."""
+        bootstrap = self.host.bootstrap
+        if bootstrap is None:
+            names = self.initial_cluster.addresses
+            if self.config.name not in names:
+                raise ConfigError(
+                    f"name is {self.config.name!r}, which initial_cluster does not name"
+                )
+            return
+        if self.initial_cluster.hash != bootstrap.initial_cluster_hash:
+            known = ",".join(f"{member.name}={member.address}" for member in bootstrap.members)
+            raise ConfigError(
+                f"initial_cluster disagrees with the data in {self.config.data}, which began as "
+                f"{known}; repeat that text, or choose another --data directory"
+            )
+        own = next((m.name for m in bootstrap.members if m.identity == self.host.identity), None)
+        if own is not None and own != self.config.name:
+            raise ConfigError(
+                f"name is {self.config.name!r}, but {self.config.data} is the data directory of "
+                f"{own!r}; choose another --data directory"
+            )
+
+    def _resolve(self, name: str) -> NodeId | None:
+        addresses = self.host.addresses()
+        return next((identity for identity, (n, _) in addresses.items() if n == name), None)
+
+    def _leader_name(self, group: int) -> str:
+        leader = self.host.leader_of(group)
+        return "" if leader is None else self.host.addresses().get(leader, ("", ""))[0]
+
+    def server_hello(self) -> ServerHello:
+        return self._hello
+
+    def _refresh_hello(self) -> None:
+        """Once a tick: who leads what, as clients are told it; the version counts the changes."""
+        bootstrap = self.host.bootstrap
+        if bootstrap is None:
+            return
+        count = bootstrap.partitions
+        width = TOKENS // count
+        table = PartitionTable(
+            version=self._hello.table.version,
+            partitions=[
+                Partition(
+                    group=number + 1,
+                    token_first=number * width,
+                    token_last=TOKENS - 1 if number == count - 1 else (number + 1) * width - 1,
+                    leader=self.host.leader_address(number + 1),
+                )
+                for number in range(count)
+            ],
+        )
+        if self._hello.cluster_id and table == self._hello.table:
+            return
+        table.version += 1
+        self._hello = ServerHello(
+            wire_version=WIRE_VERSION,
+            cluster_id=bootstrap.cluster_id,
+            member=self.host.identity,
+            name=self.config.name,
+            table=table,
+            addresses=[address for _, address in self.host.addresses().values()],
+        )
+
+    # --- Figures for the status ---
+
+    @property
+    def uptime_seconds(self) -> float:
+        """Time since the process began to start this node."""
+        return time.monotonic() - self._started
+
+    @property
+    def loop_lag_ms(self) -> float:
+        """The worst delay of a tick in the last ten seconds."""
+        return max((lag for _, lag in self._lags), default=0.0) * 1000
+
+    @property
+    def free_bytes(self) -> int:
+        """Free disk space, as last seen."""
+        return self._free_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk space that log and state take."""
+        return self.wal.disk_bytes + self.engine.stats().disk_bytes

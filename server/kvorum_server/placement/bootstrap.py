@@ -1,0 +1,73 @@
+"""The birth of a cluster: one certificate, made once, kept for ever by every initial node.
+
+The first-named node of ``initial_cluster`` waits until every initial node has said hello and
+reported itself fresh, then makes the certificate; each fresh node persists it before it does
+anything else and never replaces it. A machine that lost its disk comes back fresh, under a new
+identity, meets peers that are bootstrapped, and is sent away: it cannot vote as its old self.
+
+Which node holds which group is a function of the certificate, so that all nodes create the same
+replicas without talking about it.
+"""
+
+from collections.abc import Mapping
+
+from kvorum_proto.peer_pb2 import Bootstrap, InitialMember
+from kvorum_server.config import ConfigError
+from kvorum_server.types import CATALOG_GROUP, Configuration, GroupId, NodeId
+
+CATALOG_VOTERS_MAX = 5
+
+
+def make_bootstrap(
+    *,
+    cluster_id: bytes,
+    members: tuple[tuple[str, str], ...],
+    identities: Mapping[str, NodeId],
+    partitions: int,
+    replicas: int,
+    protocol: str,
+    initial_cluster_hash: bytes,
+) -> Bootstrap:
+    """The certificate of a cluster of ``members``, (name, address) in their order.
+
+    Raises ConfigError when there are fewer nodes than replicas of a partition.
+    """
+    if replicas > len(members):
+        raise ConfigError(
+            f"replicas is {replicas}, but initial_cluster names {len(members)} nodes; "
+            f"name more nodes or set --replicas {len(members)}"
+        )
+    return Bootstrap(
+        cluster_id=cluster_id,
+        members=[
+            InitialMember(identity=identities[name], name=name, address=address)
+            for name, address in members
+        ],
+        partitions=partitions,
+        replicas=replicas,
+        protocol=protocol,
+        initial_cluster_hash=initial_cluster_hash,
+    )
+
+
+def initial_configurations(bootstrap: Bootstrap) -> dict[GroupId, Configuration]:
+    """The first configuration of every group.
+
+    The catalog lives on all nodes, with at most five voters; partition p on ``replicas``
+    neighbours of the list of nodes, beginning with node p.
+
+    >>> members = [InitialMember(identity=identity) for identity in (11, 22, 33)]
+    >>> groups = initial_configurations(Bootstrap(members=members, partitions=2, replicas=2))
+    >>> [[member.identity for member in groups[group].members] for group in (0, 1, 2)]
+    [[11, 22, 33], [11, 22], [22, 33]]
+    """
+    identities = tuple(member.identity for member in bootstrap.members)
+    groups = {
+        CATALOG_GROUP: Configuration.initial(
+            identities[:CATALOG_VOTERS_MAX], identities[CATALOG_VOTERS_MAX:]
+        )
+    }
+    for partition in range(bootstrap.partitions):
+        places = [(partition + offset) % len(identities) for offset in range(bootstrap.replicas)]
+        groups[partition + 1] = Configuration.initial(tuple(identities[place] for place in places))
+    return groups

@@ -1,0 +1,319 @@
+"""Streams between nodes: who dials whom, what a broken one means, and who founds the cluster.
+
+One bidirectional ``Peer.Exchange`` stream per pair of nodes carries the envelopes of all groups.
+The smaller identity dials. As long as a node is fresh it knows no identities, so it dials
+everybody; a stream dialled the wrong way round ends after both hellos, which is all that founding
+a cluster needs.
+
+A broken stream is a hint that the other node is gone. The side that dials waits a random few
+milliseconds, tries once, and only then reports; the other side gives it that time. Every attempt
+uses a channel of its own: gRPC's reconnect back-off, which grows to two minutes and is shared
+between channels to one address, would otherwise decide how soon a restarted node is heard again.
+
+Nothing here is repeated or acknowledged: what a broken stream swallows, the protocol sends again.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+import grpc
+import grpc.aio
+
+from kvorum_proto.peer_pb2 import Bootstrap, PeerFrame, PeerHello
+from kvorum_server.config import Config
+from kvorum_server.events import Bootstrapped, Event, PeerConnected, PeerDisconnected, Received
+from kvorum_server.outbox import URGENT
+from kvorum_server.rpc.codec import MalformedFrame, encode_frame, envelope_from_proto, parse_frame
+from kvorum_server.rpc.handshake import Refused, Self, judge
+from kvorum_server.rpc.pipe import Pipe, Stream
+from kvorum_server.rpc.context import ServicerContext
+from kvorum_server.types import AppendRequest, Envelope, NodeId, SnapshotChunk
+
+EXCHANGE = "/kvorum.v1.Peer/Exchange"
+FRAME_BYTES_MAX = 1024 * 1024
+PEER_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
+RETRY_SECONDS_MAX = 0.4
+ACCEPT_GRACE_SECONDS = 0.03
+ENVELOPE_BYTES = 64
+
+CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.max_receive_message_length", PEER_MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", PEER_MESSAGE_BYTES_MAX),
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.enable_retries", 0),
+)
+
+Packet = list[Envelope] | bytes
+"""Envelopes of one turn, or a frame that is encoded already."""
+
+
+def envelope_bytes(envelope: Envelope) -> int:
+    """About how much room an envelope takes in a frame."""
+    message = envelope.message
+    if isinstance(message, AppendRequest):
+        return ENVELOPE_BYTES + sum(len(e.payload) + ENVELOPE_BYTES for e in message.entries)
+    if isinstance(message, SnapshotChunk):
+        return ENVELOPE_BYTES + sum(len(key) + len(value) for key, value in message.rows)
+    return ENVELOPE_BYTES
+
+
+def encode_packets(packets: list[Packet]) -> list[bytes]:
+    """Frames of about FRAME_BYTES_MAX; votes and heartbeats first."""
+    frames = [packet for packet in packets if isinstance(packet, bytes)]
+    envelopes = [envelope for packet in packets if isinstance(packet, list) for envelope in packet]
+    envelopes.sort(key=lambda envelope: not isinstance(envelope.message, URGENT))
+    part: list[Envelope] = []
+    size = 0
+    for envelope in envelopes:
+        part.append(envelope)
+        size += envelope_bytes(envelope)
+        if size >= FRAME_BYTES_MAX:
+            frames.append(encode_frame(part))
+            part, size = [], 0
+    if part:
+        frames.append(encode_frame(part))
+    return frames
+
+
+class Peers:
+    """All streams of a node with its peers. Runs on the node's event loop."""
+
+    def __init__(
+        self,
+        *,
+        config: Config,
+        members: Mapping[str, str],
+        myself: Callable[[], Self],
+        post: Callable[[Event], None],
+        found: Callable[[Mapping[str, NodeId]], Bootstrap | None],
+        fatal: Callable[[str], None],
+        notice: Callable[[str, dict[str, str | int]], None],
+    ) -> None:
+        self._config = config
+        self._members = dict(members)
+        self._myself = myself
+        self._post = post
+        self._found = found
+        self._fatal = fatal
+        self._notice = notice
+        self._pipes: dict[NodeId, Pipe[Packet]] = {}
+        self._reported: set[NodeId] = set()
+        self._fresh: dict[str, NodeId] = {}
+        self._refused_by: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def start(self) -> None:
+        """Begins to dial."""
+        for name, address in self._members.items():
+            if name != self._config.name:
+                self._spawn(self._dial(name, address))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Ends all streams."""
+        self._closing = True
+        for pipe in self._pipes.values():
+            pipe.close()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def connected(self) -> frozenset[NodeId]:
+        """Peers with a stream at present."""
+        return frozenset(self._pipes)
+
+    def send(self, peer: NodeId, envelopes: list[Envelope]) -> None:
+        """Sends what may leave; dropped when there is no stream or too much waits for it."""
+        pipe = self._pipes.get(peer)
+        if pipe is None or pipe.waiting_bytes > self._config.peer_outbox_bytes_max:
+            return
+        pipe.put(envelopes, sum(map(envelope_bytes, envelopes)))
+
+    def announce(self, bootstrap: Bootstrap) -> None:
+        """Sends the birth certificate to every connected initial node."""
+        frame = PeerFrame(bootstrap=bootstrap).SerializeToString()
+        for pipe in self._pipes.values():
+            pipe.put(frame, len(frame))
+
+    # --- Dialling ---
+
+    async def _dial(self, name: str, address: str) -> None:
+        """Keeps a stream to one peer, if it is on us to dial."""
+        was_up = False
+        while not self._closing:
+            identity = self._identity_of(name)
+            if identity is not None and identity < self._myself().identity:
+                return
+            up = False
+            try:
+                up = await self._dial_once(name, address)
+            except Refused as refusal:
+                self._refused(name, str(refusal))
+            except (grpc.RpcError, MalformedFrame, asyncio.InvalidStateError) as error:
+                self._notice("peer unreachable", {"peer": name, "reason": _reason(error)})
+            if was_up and not up and identity is not None:
+                self._report_lost(identity)
+            was_up = up
+            wait = self._config.reconnect_wait_ms_max / 1000 if up else RETRY_SECONDS_MAX
+            await asyncio.sleep(random.uniform(0, wait))
+
+    def _identity_of(self, name: str) -> NodeId | None:
+        bootstrap = self._myself().bootstrap
+        if bootstrap is None:
+            return None
+        return next((m.identity for m in bootstrap.members if m.name == name), None)
+
+    async def _dial_once(self, name: str, address: str) -> bool:
+        """One stream from hello to end; whether it stood."""
+        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+            call = channel.stream_stream(EXCHANGE, None, None)(None)
+            try:
+                await call.write(self._hello_frame())
+                first = await call.read()
+                if not isinstance(first, bytes):
+                    if await call.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                        raise Refused(await call.details())
+                    return False
+                hello = self._hello_of(first)
+                judge(self._myself(), hello)
+                self._met(name, hello)
+                if hello.identity < self._myself().identity:
+                    return False
+                await self._exchange(hello.identity, call)
+                return True
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                    raise Refused(error.details() or "refused") from None
+                raise
+            finally:
+                call.cancel()
+
+    def _hello_frame(self) -> bytes:
+        return PeerFrame(hello=self._myself().hello()).SerializeToString()
+
+    def _hello_of(self, frame: bytes) -> PeerHello:
+        parsed = parse_frame(frame)
+        if not parsed.HasField("hello"):
+            raise MalformedFrame("the first frame of a stream is no hello")
+        return parsed.hello
+
+    def _refused(self, name: str, reason: str) -> None:
+        """A fresh node stops; a member stops only when most of its cluster will not speak with
+        it.
+        """
+        self._notice("refused by peer", {"peer": name, "reason": reason})
+        self._refused_by[name] = reason
+        others = len(self._members) - 1
+        if self._myself().bootstrap is None or (
+            len(self._refused_by) * 2 > others and not self._reported
+        ):
+            self._fatal(reason)
+
+    # --- Accepting ---
+
+    async def accept(self, _: object, context: "ServicerContext") -> None:
+        """Handler of ``Peer.Exchange``."""
+        identity = 0
+        try:
+            first = await context.read()
+            if not isinstance(first, bytes):
+                return
+            hello = self._hello_of(first)
+            judge(self._myself(), hello)
+            await context.write(self._hello_frame())
+            self._met(hello.name, hello)
+            if hello.identity > self._myself().identity:
+                return
+            identity = hello.identity
+            await self._exchange(identity, context)
+        except Refused as refusal:
+            self._notice("peer refused", {"reason": str(refusal)})
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(refusal))
+        except MalformedFrame as error:
+            self._notice("malformed peer frame", {"reason": str(error)})
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        finally:
+            if identity and not self._closing:
+                self._spawn(self._await_redial(identity))
+
+    async def _await_redial(self, identity: NodeId) -> None:
+        """The other side dials: give it the time of one attempt before its silence counts."""
+        wait = random.uniform(0, self._config.reconnect_wait_ms_max / 1000)
+        await asyncio.sleep(ACCEPT_GRACE_SECONDS + wait)
+        self._report_lost(identity)
+
+    # --- Both ---
+
+    def _met(self, name: str, hello: PeerHello) -> None:
+        """A peer has introduced itself; the first-named node may now be able to found the
+        cluster.
+        """
+        self._refused_by.pop(name, None)
+        if self._myself().bootstrap is not None or not hello.fresh:
+            self._fresh.pop(name, None)
+            return
+        self._fresh[name] = hello.identity
+        bootstrap = self._found(self._fresh)
+        if bootstrap is not None:
+            self._post(Bootstrapped(bootstrap))
+            self.announce(bootstrap)
+
+    async def _exchange(self, identity: NodeId, stream: Stream) -> None:
+        """Both halves of a stream until it ends; a newer stream with the same peer replaces it."""
+        pipe: Pipe[Packet] = Pipe()
+        older = self._pipes.get(identity)
+        if older is not None:
+            older.close()
+        self._pipes[identity] = pipe
+        self._reported.add(identity)
+        self._post(PeerConnected(identity))
+        bootstrap = self._myself().bootstrap
+        if bootstrap is not None:
+            frame = PeerFrame(bootstrap=bootstrap).SerializeToString()
+            pipe.put(frame, len(frame))
+        writer = asyncio.ensure_future(pipe.run(encode_packets, stream.write))
+        reader = asyncio.ensure_future(self._receive(identity, stream))
+        try:
+            done, _ = await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            writer.cancel()
+            reader.cancel()
+            await asyncio.gather(writer, reader, return_exceptions=True)
+            if self._pipes.get(identity) is pipe:
+                del self._pipes[identity]
+
+    async def _receive(self, identity: NodeId, stream: Stream) -> None:
+        while isinstance(data := await stream.read(), bytes):
+            frame = parse_frame(data)
+            if frame.HasField("bootstrap"):
+                self._certificate(frame.bootstrap)
+            if frame.envelopes:
+                self._post(Received(identity, tuple(map(envelope_from_proto, frame.envelopes))))
+
+    def _certificate(self, bootstrap: Bootstrap) -> None:
+        own = self._myself()
+        if own.bootstrap is None and any(m.identity == own.identity for m in bootstrap.members):
+            self._post(Bootstrapped(bootstrap))
+
+    def _report_lost(self, identity: NodeId) -> None:
+        if identity in self._reported and identity not in self._pipes:
+            self._reported.discard(identity)
+            self._post(PeerDisconnected(identity))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)

@@ -1,0 +1,97 @@
+"""What can be wrong with a data directory, as one tree of errors, each with a one-line message.
+
+::
+
+    StorageError
+    ├── DirectoryInUse        another process holds the lock of the directory
+    ├── DirectoryUnusable     it cannot be made, read or written
+    ├── CorruptRecord         bytes that are not a record of the write-ahead log
+    ├── NewerFormat           written by a kvorum that knows more than this one
+    ├── WalDamage             the log lost something that it had promised to keep
+    ├── DiskFailure           a write or sync failed: nobody knows what is on disk
+    └── EngineDamage          the rows of the state cannot be read or written any more
+
+None of them is retried and none is a bug: the node stops and prints the message. ``DiskFull`` is
+not here, because it is an expected refusal that the node lives with (see ``disk.py``).
+"""
+
+REMEDY = (
+    "kvorum-server refuses to start; keep the directory, move it aside and bring the node back "
+    "with an empty one through its peers"
+)
+
+
+class StorageError(Exception):
+    """Root of the tree: this node cannot go on with this directory or this disk."""
+
+
+class DirectoryInUse(StorageError):
+    """A second process on one data directory would write over the first one's records."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(
+            f"{directory} is in use by another kvorum-server; "
+            "stop it or give this node a --data of its own"
+        )
+        self.directory = directory
+
+
+class DirectoryUnusable(StorageError):
+    """The operating system refuses the data directory."""
+
+    def __init__(self, directory: str, reason: str) -> None:
+        super().__init__(
+            f"cannot use {directory} as data directory: {reason}; "
+            "create it and make it writable for the user that runs kvorum-server"
+        )
+        self.directory = directory
+        self.reason = reason
+
+
+class CorruptRecord(StorageError):
+    """A body that is not what its kind says; the checksum did not catch it or was never asked."""
+
+
+class NewerFormat(StorageError):
+    """A file of a later format: opening it could only misread it."""
+
+    def __init__(self, file: str, found: int, known: int) -> None:
+        super().__init__(
+            f"{file} has format {found}, this program knows formats up to {known}: "
+            "it was written by a newer kvorum; upgrade"
+        )
+        self.file = file
+        self.found = found
+
+
+class WalDamage(StorageError):
+    """Something below the durable end of the write-ahead log is gone, or not the same any more.
+
+    ``offset`` is where in ``file`` the first unreadable write begins.
+    """
+
+    def __init__(self, file: str, offset: int, reason: str) -> None:
+        super().__init__(f"write-ahead log damaged: {file} at byte {offset}: {reason}; {REMEDY}")
+        self.file = file
+        self.offset = offset
+        self.reason = reason
+
+
+class DiskFailure(StorageError):
+    """A write or sync of the log failed. What is on disk is unknown: the process ends, no retry."""
+
+    def __init__(self, action: str, reason: str) -> None:
+        super().__init__(f"cannot {action} the write-ahead log: {reason}; the node stops")
+
+
+class EngineDamage(StorageError):
+    """A read found rotten bytes, or a write or flush failed: the table of rows is not to be trusted."""
+
+    def __init__(self, action: str, directory: str, reason: str) -> None:
+        super().__init__(
+            f"cannot {action} the state in {directory}: {reason}; the node stops; if starting it "
+            "again does not help, keep the directory, move it aside and bring the node back with "
+            "an empty one through its peers"
+        )
+        self.directory = directory
+        self.reason = reason

@@ -1,0 +1,183 @@
+"""The snapshot transfers of one replica: those that it sends as leader and the one that it
+receives.
+
+*Receiving.* The first chunk of a transfer claims a new space; rows go there through the turn's
+overlay. After the last one the Host flushes the engine, and only then is the consensus object
+asked to install: its log and the record ``SnapshotInstalled`` change in the same write. A
+transfer that is overtaken (by commit, by another leader, by silence) is dropped together with its
+rows.
+
+*Sending.* One transfer per follower; the view of the engine is taken once and given back with the
+last chunk. A transfer is over when the follower acknowledges the index, or when nothing moves for
+``snapshot_timeout_ticks``: then the follower is probed again and, if need be, gets a new one.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kvorum_server.config import Config
+from kvorum_server.outbox import Outbox
+from kvorum_server.snapshot import SnapshotReceiver, SnapshotSender
+from kvorum_server.storage.engine import space_prefix
+from kvorum_server.storage.overlay import Overlay
+from kvorum_server.types import NodeId, ReplicaId, SnapshotChunk, SnapshotResponse
+
+if TYPE_CHECKING:
+    from kvorum_server.replica import Replica
+
+CHUNKS_PER_TURN = 4
+
+
+class Transfers:
+    """See the module's text. ``new_transfer`` and ``new_space`` give numbers unique on this node."""
+
+    def __init__(
+        self,
+        *,
+        overlay: Overlay,
+        config: Config,
+        new_transfer: Callable[[], int],
+        new_space: Callable[[], int],
+    ) -> None:
+        self._overlay = overlay
+        self._config = config
+        self._new_transfer = new_transfer
+        self._new_space = new_space
+        self._senders: dict[ReplicaId, SnapshotSender] = {}
+        self._wanted: set[ReplicaId] = set()
+        self.receiver: SnapshotReceiver | None = None
+        self._abandoned_spaces: list[int] = []
+
+    # --- Sending ---
+
+    def begin(self, target: ReplicaId) -> None:
+        """A follower needs entries that the log no longer holds."""
+        if target not in self._senders:
+            self._wanted.add(target)
+
+    def produce(self, replica: "Replica", outbox: Outbox) -> None:
+        """Starts what was begun in this turn and sends a bounded number of chunks.
+
+        Comes after the turn's rows were written, so that a view holds exactly the applied state.
+        """
+        assert len(self._overlay) == 0
+        for target in sorted(self._wanted):
+            self._senders[target] = SnapshotSender(
+                transfer=self._new_transfer(),
+                meta=replica.meta(),
+                view=self._overlay.engine.snapshot(),
+                space=replica.space,
+                config=self._config,
+            )
+        self._wanted.clear()
+        for target, sender in self._senders.items():
+            for _ in range(CHUNKS_PER_TURN):
+                if not sender.can_produce:
+                    break
+                replica.send(target, sender.next_chunk(replica.consensus.term), outbox)
+            outbox.again |= sender.can_produce
+
+    def acknowledged(
+        self, replica: "Replica", source: ReplicaId, message: SnapshotResponse
+    ) -> None:
+        """The receiver says which chunk it wants next."""
+        sender = self._senders.get(source)
+        if sender is None or sender.transfer != message.transfer:
+            return
+        if message.refused or not sender.acknowledge(message.next_number):
+            self._give_up(replica, source)
+
+    def _give_up(self, replica: "Replica", target: ReplicaId) -> None:
+        self._senders.pop(target).close()
+        replica.consensus.snapshot_failed(target)
+
+    def stop_sending(self) -> None:
+        """Leadership is over; the next leader sends what is needed."""
+        for sender in self._senders.values():
+            sender.close()
+        self._senders.clear()
+        self._wanted.clear()
+
+    # --- Receiving ---
+
+    def receive(
+        self,
+        replica: "Replica",
+        peer: NodeId,
+        source: ReplicaId,
+        chunk: SnapshotChunk,
+        outbox: Outbox,
+    ) -> None:
+        """A chunk of a snapshot; only the leader of the present term may send one."""
+        consensus = replica.consensus
+        if chunk.term != consensus.term or consensus.leader != source:
+            return
+        if chunk.meta.index <= consensus.status().commit:
+            self._respond(replica, source, chunk, 0, outbox, refused=True)
+            return
+        receiver = self.receiver
+        if receiver is None or receiver.transfer != chunk.transfer:
+            if receiver is not None and receiver.complete and receiver.source == source:
+                return
+            if chunk.number != 0:
+                self._respond(replica, source, chunk, 0, outbox, refused=True)
+                return
+            self.abandon()
+            receiver = SnapshotReceiver(source=source, chunk=chunk, space=self._new_space())
+            self.receiver = receiver
+        rows = receiver.accept(chunk)
+        if rows is None:
+            self.abandon()
+            self._respond(replica, source, chunk, 0, outbox, refused=True)
+            return
+        prefix = space_prefix(receiver.space)
+        for key, value in rows:
+            self._overlay.put(prefix + key, value)
+        self._respond(replica, source, chunk, receiver.next_number, outbox)
+
+    def _respond(
+        self,
+        replica: "Replica",
+        source: ReplicaId,
+        chunk: SnapshotChunk,
+        next_number: int,
+        outbox: Outbox,
+        *,
+        refused: bool = False,
+    ) -> None:
+        response = SnapshotResponse(chunk.term, chunk.transfer, next_number, refused)
+        replica.send(source, response, outbox)
+
+    def arrived(self) -> SnapshotReceiver | None:
+        """The transfer whose last chunk has come; said once."""
+        receiver = self.receiver
+        if receiver is None or not receiver.complete or receiver.reported:
+            return None
+        receiver.reported = True
+        return receiver
+
+    def abandon(self) -> None:
+        """Forgets the transfer under way; its rows are garbage."""
+        if self.receiver is not None:
+            self._abandoned_spaces.append(self.receiver.space)
+            self.receiver = None
+
+    def take_abandoned(self) -> list[int]:
+        """Spaces with rows that nobody needs, for the Host to delete."""
+        spaces, self._abandoned_spaces = self._abandoned_spaces, []
+        return spaces
+
+    # --- Time ---
+
+    def tick(self, replica: "Replica", outbox: Outbox) -> None:
+        """Ends transfers that arrived or stand still."""
+        if self._senders:
+            matched = replica.consensus.status().matched
+            for target, sender in list(self._senders.items()):
+                if matched.get(target, 0) >= sender.meta.index:
+                    self._senders.pop(target).close()
+                elif not sender.tick():
+                    self._give_up(replica, target)
+        receiver = self.receiver
+        if receiver is not None and not receiver.tick(self._config.snapshot_timeout_ticks):
+            self.abandon()

@@ -1,0 +1,350 @@
+"""A client of the simulated cluster: asks, waits, asks again, and writes down what it was told.
+
+It follows the rules that every client has to follow (exactly-once sessions): one session, dense
+sequences, the same sequence again after a lost answer, nothing beyond the window. What it was never
+told goes into the history with an unknown outcome: a request that it gave up, one without a session
+that got no answer, and all unanswered requests of a session that expired.
+
+A client is driven by the scheduler alone. It sends ``ClientFrame`` bytes and gets ``ServerFrame``
+bytes, the same that travel over gRPC; one frame carries everything that was started at one instant.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kvorum_proto import command_pb2, kv_pb2
+from kvorum_server.types import Envelope
+from tests.simulator.linearizability import NEVER, Call
+from tests.simulator.model import Get, Operation, Outcome, Scan
+from tests.simulator.network import Network
+from tests.simulator.options import Options
+from tests.simulator.scheduler import MILLISECOND, Scheduler
+from tests.simulator.trace import Trace
+from tests.simulator.translation import UnexpectedAnswer, outcome_of, query_of, submission_of
+
+Frame = bytes | tuple[Envelope, ...]
+"""What the network carries: bytes, or the envelopes themselves where the codec is skipped."""
+
+KEY_GROUP = 1
+
+NEVER_APPENDED = frozenset(
+    (
+        command_pb2.NOT_LEADER,
+        command_pb2.BUSY,
+        command_pb2.UNAVAILABLE,
+        command_pb2.DISK_FULL,
+        command_pb2.TOO_STALE,
+    )
+)
+"""The node refused; nothing was logged."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One operation on its way. ``sequence`` 0: outside of the session."""
+
+    number: int
+    operation: Operation | None
+    """None: opens or closes the session."""
+    submission: command_pb2.Submission | None
+    """None: a read."""
+    begin: int
+    stale: bool = False
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class Client:
+    """``choose`` makes operations; ``history`` gets a Call for each one that ended."""
+
+    endpoint: int
+    nodes: list[int]
+    leader_of_address: dict[str, int]
+    options: Options
+    scheduler: Scheduler
+    network: Network[Frame]
+    generator: random.Random
+    choose: Callable[[], tuple[Operation, bool]]
+    history: list[Call]
+    trace: Trace
+
+    budget: int = 0
+    """Operations that may still be started."""
+    completed: int = 0
+    patient: bool = False
+    """The quiet phase: nothing is given up any more."""
+    target: int = 0
+    session: int = 0
+    opening: Request | None = None
+    next_sequence: int = 1
+    next_number: int = 1
+    requests: dict[int, Request] = field(default_factory=dict)
+    waiting: list[Request] = field(default_factory=list)
+    """Requests that need a session which is not open yet."""
+    outgoing: list[Request] = field(default_factory=list)
+    unknown: int = 0
+
+    def start(self) -> None:
+        """Begins to work."""
+        self.target = self.generator.choice(self.nodes)
+        self._think()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way and nothing is left to start."""
+        return self.budget == 0 and not self.requests and not self.waiting
+
+    def describe(self) -> str:
+        """What the client waits for."""
+        return (
+            f"{self.budget} to start, {self.waiting} for a session, {list(self.requests.values())}"
+        )
+
+    # --- Starting operations ---
+
+    def _think(self) -> None:
+        delay = int(self.generator.expovariate(1 / self.options.think_mean))
+        self.scheduler.after(delay, self._work)
+
+    def _work(self) -> None:
+        burst = self.generator.randrange(1, self.options.in_flight + 1)
+        for _ in range(burst):
+            in_flight = len(self.requests) + len(self.waiting)
+            if self.budget > 0 and in_flight < self.options.in_flight:
+                self.budget -= 1
+                self._begin(*self.choose())
+        if not self.patient and not self.requests and self.session and self._chance(0.01):
+            self._close_session()
+        self._think()
+
+    def _chance(self, probability: float) -> bool:
+        return probability > 0 and self.generator.random() < probability
+
+    def _begin(self, operation: Operation, stale: bool) -> None:
+        now = self.scheduler.now
+        if isinstance(operation, Get | Scan):
+            self._send(self._register(Request(0, operation, None, now, stale)))
+            return
+        request = Request(0, operation, submission_of(operation), now)
+        if self._chance(self.options.without_session):
+            self._send(self._register(request))
+        else:
+            self.waiting.append(request)
+            self._send_waiting()
+
+    def _register(self, request: Request) -> Request:
+        request.number = self.next_number
+        self.next_number += 1
+        self.requests[request.number] = request
+        return request
+
+    # --- The session ---
+
+    def _send_waiting(self) -> None:
+        """Gives out sequences as far as the window allows; opens a session if there is none."""
+        if not self.waiting:
+            return
+        if not self.session:
+            if self.opening is None:
+                body = command_pb2.Submission(session_open=command_pb2.SessionOpen())
+                self.opening = self._register(Request(0, None, body, self.scheduler.now))
+                self._send(self.opening)
+            return
+        while self.waiting and self._window_has_room():
+            request = self.waiting.pop(0)
+            assert request.submission is not None
+            request.submission.session = self.session
+            request.submission.sequence = self.next_sequence
+            self.next_sequence += 1
+            self._send(self._register(request))
+
+    def _window_has_room(self) -> bool:
+        return self.next_sequence < self._acknowledged_below() + self.options.config.session_window
+
+    def _acknowledged_below(self) -> int:
+        unanswered = [
+            request.submission.sequence
+            for request in self.requests.values()
+            if request.submission is not None and request.submission.session
+        ]
+        return min(unanswered, default=self.next_sequence)
+
+    def _close_session(self) -> None:
+        body = command_pb2.Submission(session_close=command_pb2.SessionClose(session=self.session))
+        self._send(self._register(Request(0, None, body, self.scheduler.now)))
+        self._forget_session()
+
+    def _forget_session(self) -> None:
+        self.session = 0
+        self.next_sequence = 1
+
+    def _session_expired(self, session: int) -> None:
+        """What was sent in the session and not answered may have been applied or not."""
+        if session != self.session:
+            return
+        self.trace.note(f"c{self.endpoint}", f"session {session} expired")
+        self._forget_session()
+        for request in list(self.requests.values()):
+            if request.submission is not None and request.submission.session == session:
+                self._end(request, None)
+
+    # --- Sending ---
+
+    def _send(self, request: Request) -> None:
+        if not self.outgoing:
+            self.scheduler.after(0, self._flush)
+        self.outgoing.append(request)
+        request.attempts += 1
+        attempt = request.attempts
+        timeout = int(self.options.timeout * self.generator.uniform(0.7, 1.5))
+        self.scheduler.after(timeout, lambda: self._timed_out(request, attempt))
+
+    def _flush(self) -> None:
+        requests = [request for request in self.outgoing if request.number in self.requests]
+        self.outgoing = []
+        frame = kv_pb2.ClientFrame()
+        repeatable = True
+        proposal = kv_pb2.Proposal(group=KEY_GROUP)
+        inquiry = kv_pb2.Inquiry(group=KEY_GROUP)
+        batch = command_pb2.CommandBatch()
+        for request in requests:
+            if request.submission is None:
+                inquiry.ids.append(request.number)
+                inquiry.queries.append(self._query(request))
+                continue
+            if request.submission.session:
+                request.submission.acknowledged_below = self._acknowledged_below()
+            elif request.operation is not None:
+                # Nothing protects it from being applied twice; a stream does not repeat frames.
+                repeatable = False
+            proposal.ids.append(request.number)
+            batch.submissions.append(request.submission)
+        if batch.submissions:
+            proposal.commands = batch.SerializeToString()
+            frame.proposals.append(proposal)
+        if inquiry.ids:
+            frame.inquiries.append(inquiry)
+        if requests:
+            data = frame.SerializeToString()
+            self.network.send(self.endpoint, self.target, data, repeatable=repeatable)
+
+    def _query(self, request: Request) -> command_pb2.Query:
+        assert isinstance(request.operation, Get | Scan)
+        query = query_of(request.operation)
+        if request.stale:
+            query.consistency = command_pb2.Query.STALE
+        return query
+
+    def _timed_out(self, request: Request, attempt: int) -> None:
+        if self.requests.get(request.number) is not request or request.attempts != attempt:
+            return
+        self.target = self.generator.choice(self.nodes)
+        if self._is_at_most_once(request) or (
+            not self.patient and self._chance(self.options.give_up) and request.operation
+        ):
+            self._end(request, None)
+            return
+        self._send(request)
+
+    def _is_at_most_once(self, request: Request) -> bool:
+        submission = request.submission
+        return submission is not None and request.operation is not None and not submission.session
+
+    def _retry_later(self, request: Request) -> None:
+        request.attempts += 1
+        attempt = request.attempts
+        delay = int(self.generator.uniform(1, 30) * MILLISECOND)
+
+        def again() -> None:
+            if self.requests.get(request.number) is not request or request.attempts != attempt:
+                return
+            if self._is_at_most_once(request):
+                # A new number: a late copy of this refusal must not pass for one of the next.
+                del self.requests[request.number]
+                self._register(request)
+            self._send(request)
+
+        self.scheduler.after(delay, again)
+
+    # --- Receiving ---
+
+    def receive(self, source: int, data: bytes) -> None:
+        """Takes a ``ServerFrame`` in; answers to what is not awaited any more are dropped."""
+        for replies in kv_pb2.ServerFrame.FromString(data).replies:
+            assert replies.group == KEY_GROUP, f"an answer of group {replies.group}"
+            for number, result in zip(replies.ids, replies.results, strict=True):
+                request = self.requests.get(number)
+                if request is not None:
+                    self._answered(request, source, result)
+        self._send_waiting()
+
+    def _answered(self, request: Request, source: int, result: command_pb2.Result) -> None:
+        if result.WhichOneof("result") == "error":
+            self._refused(request, source, result.error)
+        elif request.operation is None:
+            self._session_changed(request, result)
+        else:
+            request.operation, outcome = outcome_of(request.operation, result)
+            self._end(request, outcome)
+
+    def _session_changed(self, request: Request, result: command_pb2.Result) -> None:
+        del self.requests[request.number]
+        if request is self.opening:
+            if result.WhichOneof("result") != "session_open":
+                raise UnexpectedAnswer(f"a session was asked for, the answer was {result}")
+            self.opening = None
+            self.session = result.session_open.session
+            self.next_sequence = 1
+
+    def _refused(self, request: Request, source: int, error: command_pb2.Error) -> None:
+        submission = request.submission
+        match error.code:
+            case code if code in NEVER_APPENDED:
+                if source == self.target:
+                    self.target = self.leader_of_address.get(error.leader, 0) or (
+                        self.generator.choice(self.nodes)
+                    )
+                self._retry_later(request)
+            case command_pb2.UNCERTAIN:
+                if self._is_at_most_once(request):
+                    self._end(request, None)
+                else:
+                    self._retry_later(request)
+            case command_pb2.SESSION_EXPIRED:
+                if submission is None:
+                    raise UnexpectedAnswer(f"{request} was answered {error}")
+                if submission.session:
+                    self._session_expired(submission.session)
+                else:
+                    del self.requests[request.number]
+            case command_pb2.STALE_SEQUENCE | command_pb2.WINDOW_EXCEEDED:
+                raise UnexpectedAnswer(f"{request} kept to the rules and was answered {error}")
+            case _ if request.operation is None:
+                self._retry_later(request)
+            case command_pb2.LIMIT_EXCEEDED:
+                # The session holds too many bytes. Another copy may yet be applied.
+                self._end(request, None)
+            case code:
+                _, outcome = outcome_of(
+                    request.operation, command_pb2.Result(error=command_pb2.Error(code=code))
+                )
+                self._end(request, outcome)
+
+    def _end(self, request: Request, outcome: Outcome | None) -> None:
+        del self.requests[request.number]
+        assert request.operation is not None
+        if outcome is None:
+            self.unknown += 1
+        else:
+            self.completed += 1
+        self.history.append(
+            Call(
+                client=self.endpoint,
+                # A stale read may show any state of the past.
+                begin=0 if request.stale else request.begin,
+                end=NEVER if outcome is None else self.scheduler.now,
+                operation=request.operation,
+                outcome=outcome,
+            )
+        )

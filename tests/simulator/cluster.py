@@ -1,0 +1,211 @@
+"""The machines, the network and the clients of one run, under the eyes of the checkers.
+
+The cluster wires things together and notices: a broken or restored connection becomes an event at
+the nodes that it concerns, usually soon, sometimes late, as the seed has it.
+"""
+
+import random
+from hashlib import blake2b
+
+from kvorum_proto import peer_pb2
+from kvorum_server.events import Effects, PeerConnected, PeerDisconnected
+from kvorum_server.storage.rows import Table, table_end, table_prefix
+from kvorum_server.types import GroupId
+from tests.simulator.checkers import Checkers
+from tests.simulator.client import Client, Frame
+from tests.simulator.linearizability import Call
+from tests.simulator.network import Network
+from tests.simulator.node import Node, World
+from tests.simulator.options import Options
+from tests.simulator.scheduler import MILLISECOND, SECOND, Action, Scheduler
+from tests.simulator.trace import Trace
+from tests.simulator.workload import Workload
+
+CLIENT_ENDPOINTS = 100
+"""Clients have the endpoints from here on, nodes those from 1 on."""
+
+SHARED_TABLES = (Table.CURRENT, Table.SESSION, Table.MEMBER)
+"""Rows that are equal on all replicas at equal applied indexes. How far the clean-up of the event
+and history tables has come is each replica's own business."""
+
+ROWS_EVERY = 5
+"""Rows are compared at every so many applied indexes."""
+
+INVARIANTS_EVERY = 4
+"""Hosts check their own invariants every so many turns."""
+
+
+class Cluster:
+    """Everything of one run but its faults."""
+
+    def __init__(self, seed: int, options: Options, scheduler: Scheduler, trace: Trace) -> None:
+        self.options = options
+        self.scheduler = scheduler
+        self.trace = trace
+        self.checkers = Checkers()
+        self.history: list[Call] = []
+        self.turns = 0
+        self._generator = random.Random(f"{seed} cluster")
+        self.network: Network[Frame] = Network(
+            scheduler,
+            random.Random(f"{seed} network"),
+            self._deliver,
+            delay_min=options.delay_min,
+            delay_mean=options.delay_mean,
+            loss=options.loss,
+            duplication=options.duplication,
+            reordering=options.reordering,
+        )
+        identities = [self._generator.getrandbits(63) | 1 for _ in range(options.nodes)]
+        self.bootstrap = _bootstrap(identities)
+        numbers = {identity: number for number, identity in enumerate(identities, 1)}
+        world = World(options, scheduler, self.network, trace, self, self.bootstrap, numbers)
+        self.nodes = [Node(number, identity, seed, world) for identity, number in numbers.items()]
+        self.clients = self._make_clients(seed)
+        self._streams: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def _make_clients(self, seed: int) -> list[Client]:
+        workload = Workload(self.options, random.Random(f"{seed} workload"))
+        addresses = {member.address: n for n, member in enumerate(self.bootstrap.members, 1)}
+        return [
+            Client(
+                endpoint=CLIENT_ENDPOINTS + number,
+                nodes=[node.number for node in self.nodes],
+                leader_of_address=addresses,
+                options=self.options,
+                scheduler=self.scheduler,
+                network=self.network,
+                generator=random.Random(f"{seed} client {number}"),
+                choose=workload.choose,
+                history=self.history,
+                trace=self.trace,
+                budget=self.options.operations_max // self.options.clients,
+            )
+            for number in range(self.options.clients)
+        ]
+
+    def start(self) -> None:
+        """Starts all machines and clients."""
+        for node in self.nodes:
+            node.start()
+        self.links_changed()
+        for client in self.clients:
+            client.start()
+
+    def node(self, number: int) -> Node:
+        """The node of an endpoint."""
+        return self.nodes[number - 1]
+
+    def _deliver(self, source: int, target: int, frame: Frame) -> None:
+        if target >= CLIENT_ENDPOINTS:
+            assert isinstance(frame, bytes)
+            self.trace.digest(frame)
+            self.clients[target - CLIENT_ENDPOINTS].receive(source, frame)
+        elif source >= CLIENT_ENDPOINTS:
+            assert isinstance(frame, bytes)
+            self.trace.digest(frame)
+            self.node(target).receive_from_client(source, frame)
+        else:
+            self.node(target).receive(self.node(source).identity, frame)
+
+    # --- Connections ---
+
+    def links_changed(self) -> None:
+        """A link or a machine changed: all concerned will notice, some of them late."""
+        for node in self.nodes:
+            for peer in self.nodes:
+                if node is not peer:
+                    self.scheduler.after(self._notice_delay(), self._noticer(node, peer))
+            for client in self.clients:
+                if not self.network.connected(node.number, client.endpoint):
+                    node.disconnect_client(client.endpoint)
+
+    def _notice_delay(self) -> int:
+        if self._generator.random() < self.options.silence:
+            return self._generator.randrange(5 * SECOND)
+        return self._generator.randrange(20 * MILLISECOND)
+
+    def _noticer(self, node: Node, peer: Node) -> Action:
+        return lambda: self.notice(node, peer)
+
+    def notice(self, node: Node, peer: Node) -> None:
+        """Tells a node what has become of its stream with a peer, if it does not know yet."""
+        if not node.alive or node.paused:
+            return
+        pair = (node.number, peer.number)
+        known_life, known_peer_life = self._streams.get(pair, (0, 0))
+        if known_life != node.life:
+            known_peer_life = 0
+        stands = peer.alive and self.network.connected(node.number, peer.number)
+        peer_life = peer.life if stands else 0
+        if known_peer_life and known_peer_life != peer_life:
+            node.put(PeerDisconnected(peer.identity))
+        if peer_life and known_peer_life != peer_life:
+            node.put(PeerConnected(peer.identity))
+        self._streams[pair] = (node.life, peer_life)
+
+    # --- What the nodes report ---
+
+    def started(self, node: Node) -> None:
+        """See ``Observer``."""
+        assert node.recovered is not None
+        self.checkers.started(node.number, node.recovered)
+
+    def turned(self, node: Node, effects: Effects) -> None:
+        """See ``Observer``."""
+        self.turns += 1
+        assert node.host is not None
+        if effects.append is not None:
+            self.checkers.appended(node.number, effects.append.records)
+        if self.turns % INVARIANTS_EVERY == 0:
+            node.host.check_invariants()
+        for group, replica in node.host.replicas.items():
+            machine = replica.machine.status()
+            self.checkers.looked(node.number, group, replica.consensus.status(), machine)
+            if machine.applied_index and machine.applied_index % ROWS_EVERY == 0:
+                self.compare_rows(node, group)
+
+    def compare_rows(self, node: Node, group: GroupId) -> None:
+        """Compares the rows that replicas share with those of others at the same applied index."""
+        assert node.host is not None
+        replica = node.host.replicas[group]
+        digest = blake2b(digest_size=8)
+        for table in SHARED_TABLES:
+            start, end = table_prefix(replica.space, table), table_end(replica.space, table)
+            for key, value in node.engine.scan(start, end):
+                digest.update(b"%d %d " % (len(key), len(value)) + key[4:] + value)
+        applied = replica.machine.status().applied_index
+        self.checkers.check_rows(node.number, group, applied, digest.digest())
+
+    def synced(self, node: Node, writes: int) -> None:
+        """See ``Observer``."""
+        self.checkers.synced(node.number, writes)
+
+    # --- Rest ---
+
+    def converged(self) -> str:
+        """Empty when all replicas of all groups have applied the same; else what is missing."""
+        groups = range(2)
+        for group in groups:
+            applied = set()
+            for node in self.nodes:
+                if node.host is None or group not in node.host.replicas:
+                    return f"{node.name} has no replica of group {group}"
+                applied.add(node.host.replicas[group].machine.status().applied_index)
+            if len(applied) > 1:
+                return f"group {group} is applied up to {sorted(applied)}"
+        return ""
+
+
+def _bootstrap(identities: list[int]) -> peer_pb2.Bootstrap:
+    members = [
+        peer_pb2.InitialMember(identity=identity, name=f"n{number}", address=f"n{number}:7400")
+        for number, identity in enumerate(identities, 1)
+    ]
+    return peer_pb2.Bootstrap(
+        cluster_id=b"simulated cluster"[:16],
+        members=members,
+        partitions=1,
+        replicas=len(identities),
+        protocol="raft",
+    )

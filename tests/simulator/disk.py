@@ -1,0 +1,207 @@
+"""The simulated twin of the real disk: a directory in memory that keeps exactly what it must.
+
+It makes the contract of ``kvorum_server.storage.disk`` as unhelpful as POSIX allows. A file has two
+faces: what a running process reads, and what is durable. Writes since the last ``sync`` of the file
+and changes of names since the last ``sync_directory`` are kept aside, and ``crash`` decides by its
+random source what becomes of each: it happened, it did not, or only pieces of it did, torn at any byte
+and in any order. Even the length of a file is only as durable as its last sync.
+
+Faults are ordered by the test: ``capacity_bytes`` fills the disk, ``fail_next_sync`` makes a sync fail
+(and, like Linux, forgets that the pages were dirty: the next sync succeeds and writes nothing),
+``flip`` turns one bit of what is stored. Everything is a function of the random source given.
+"""
+
+import errno
+from dataclasses import dataclass, field
+from random import Random
+
+from kvorum_server.storage.disk import DiskFull
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    """A file behind its names: both faces and what happened between them."""
+
+    content: bytearray = field(default_factory=bytearray)
+    durable: bytearray = field(default_factory=bytearray)
+    unsynced: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _NameChange:
+    """``target`` gets the file; ``source``, when there is one, loses it. No file: a removal."""
+
+    target: str
+    node: _Node | None
+    source: str | None = None
+
+    def apply(self, names: dict[str, _Node]) -> None:
+        if self.source is not None:
+            names.pop(self.source, None)
+        if self.node is None:
+            names.pop(self.target, None)
+        else:
+            names[self.target] = self.node
+
+
+class SimulatedFile:
+    """An open file; of no use after the crash of its disk."""
+
+    def __init__(self, disk: "SimulatedDisk", node: _Node) -> None:
+        self._disk = disk
+        self._node = node
+        self._generation = disk.generation
+        self._closed = False
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Visible at once, durable after ``sync``."""
+        self._check_open()
+        _put(self._node.content, offset, data)
+        self._node.unsynced.append((offset, bytes(data)))
+
+    def read(self, offset: int, size: int) -> bytes:
+        """What a process sees, durable or not."""
+        self._check_open()
+        return bytes(self._node.content[offset : offset + size])
+
+    def sync(self) -> None:
+        """Makes the visible content durable, or fails once when the test ordered it."""
+        self._check_open()
+        self._disk.syncs += 1
+        if self._disk.fail_next_sync:
+            self._disk.fail_next_sync = False
+            self._node.unsynced.clear()
+            raise OSError(errno.EIO, "simulated sync failure")
+        for offset, data in self._node.unsynced:
+            _put(self._node.durable, offset, data)
+        self._node.unsynced.clear()
+
+    def size(self) -> int:
+        """Length that a process sees."""
+        self._check_open()
+        return len(self._node.content)
+
+    def close(self) -> None:
+        """Idempotent, like the real one; a file may also be closed after a crash."""
+        self._closed = True
+
+    def _check_open(self) -> None:
+        assert not self._closed, "use of a closed file"
+        assert self._generation == self._disk.generation, "use of a file from before the crash"
+
+
+class SimulatedDisk:
+    """A directory of a machine that can crash.
+
+    >>> disk = SimulatedDisk(Random(1))
+    >>> file = disk.create("a", 4)
+    >>> file.write(0, b"kept"); file.sync(); disk.sync_directory()
+    >>> disk.crash()
+    >>> disk.open("a").read(0, 4)
+    b'kept'
+    """
+
+    def __init__(self, random: Random, capacity_bytes: int = 1 << 40) -> None:
+        self.random = random
+        self.capacity_bytes = capacity_bytes
+        self.fail_next_sync = False
+        self.generation = 0
+        self.syncs = 0
+        self._names: dict[str, _Node] = {}
+        self._durable_names: dict[str, _Node] = {}
+        self._changes: list[_NameChange] = []
+
+    def create(self, name: str, size: int) -> SimulatedFile:
+        """A new file of zeros; DiskFull leaves no file behind."""
+        if name in self._names:
+            raise FileExistsError(errno.EEXIST, "the file exists", name)
+        if self.free_bytes() < size:
+            raise DiskFull(errno.ENOSPC, "simulated full disk", name)
+        node = _Node(bytearray(size))
+        node.unsynced.append((0, bytes(size)))
+        self._change(_NameChange(name, node))
+        return SimulatedFile(self, node)
+
+    def open(self, name: str) -> SimulatedFile:
+        """An existing file."""
+        return SimulatedFile(self, self._named(name))
+
+    def rename(self, old: str, new: str) -> None:
+        """Replaces ``new``; in a crash the whole step happens or none of it."""
+        self._change(_NameChange(new, self._named(old), old))
+
+    def remove(self, name: str) -> None:
+        """Takes the name away; open files stay usable."""
+        self._named(name)
+        self._change(_NameChange(name, None))
+
+    def names(self) -> list[str]:
+        """All names that a process sees, sorted."""
+        return sorted(self._names)
+
+    def sync_directory(self) -> None:
+        """Makes the visible names durable."""
+        self.syncs += 1
+        if self.fail_next_sync:
+            self.fail_next_sync = False
+            raise OSError(errno.EIO, "simulated sync failure")
+        self._durable_names = dict(self._names)
+        self._changes.clear()
+
+    def free_bytes(self) -> int:
+        """Capacity minus the visible files."""
+        return self.capacity_bytes - sum(len(node.content) for node in self._names.values())
+
+    def crash(self) -> None:
+        """The power fails and comes back: unsynced changes survive, vanish or tear, at random."""
+        survivors = dict(self._durable_names)
+        for change in self._changes:
+            if self.random.random() < 0.5:
+                change.apply(survivors)
+        # A file may have two names or none left; each one's fate is drawn once, in a fixed order.
+        for node in dict.fromkeys([*survivors.values(), *self._names.values()]):
+            for offset, data in node.unsynced:
+                for start, end in self._surviving_pieces(len(data)):
+                    _put(node.durable, offset + start, data[start:end])
+            node.unsynced.clear()
+            node.content = bytearray(node.durable)
+        self._names = survivors
+        self._durable_names = dict(survivors)
+        self._changes.clear()
+        self.fail_next_sync = False
+        self.generation += 1
+
+    def flip(self, name: str, offset: int, bit: int = 0) -> None:
+        """Turns one bit of a file, for readers and on the medium."""
+        node = self._named(name)
+        for face in (node.content, node.durable):
+            if offset < len(face):
+                face[offset] ^= 1 << bit
+
+    def _surviving_pieces(self, size: int) -> list[tuple[int, int]]:
+        fate = self.random.randrange(4)
+        if fate == 0 or not size:
+            return []
+        if fate == 1:
+            return [(0, size)]
+        cuts = sorted(self.random.randrange(size + 1) for _ in range(self.random.randrange(1, 4)))
+        edges = [0, *cuts, size]
+        pieces = list(zip(edges, edges[1:], strict=False))
+        if fate == 2:
+            return pieces[: self.random.randrange(len(pieces))]
+        return [piece for piece in pieces if self.random.random() < 0.5]
+
+    def _change(self, change: _NameChange) -> None:
+        change.apply(self._names)
+        self._changes.append(change)
+
+    def _named(self, name: str) -> _Node:
+        if name not in self._names:
+            raise FileNotFoundError(errno.ENOENT, "no such file", name)
+        return self._names[name]
+
+
+def _put(face: bytearray, offset: int, data: bytes) -> None:
+    if len(face) < offset:
+        face.extend(bytes(offset - len(face)))
+    face[offset : offset + len(data)] = data

@@ -1,0 +1,180 @@
+"""What goes wrong, and when: crashes, power losses, pauses, partitions, hand-overs.
+
+Each kind of fault has its own rhythm, drawn with the options of the seed, and none waits for
+another, so that they overlap. ``stop`` ends them all; ``repair`` brings back every machine and
+every link.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+
+from kvorum_server.events import TransferAsked
+from tests.simulator.cluster import Cluster
+from tests.simulator.node import Node
+from tests.simulator.scheduler import MILLISECOND
+
+STOP_GRACE = 300 * MILLISECOND
+
+
+class Nemesis:
+    """Hurts one cluster until it is told to stop."""
+
+    def __init__(self, cluster: Cluster, generator: random.Random) -> None:
+        self._cluster = cluster
+        self._generator = generator
+        self._options = cluster.options
+        self._over = False
+
+    def start(self) -> None:
+        """Begins every rhythm that the options have."""
+        options = self._options
+        self._every(options.crash_every, self._crash)
+        self._every(options.partition_every, self._partition)
+        self._every(options.pause_every, self._pause)
+        self._every(options.transfer_every, self._transfer)
+
+    def stop(self) -> None:
+        """No new faults; what is broken stays broken."""
+        self._over = True
+
+    def repair(self) -> None:
+        """Everything works again: all machines run, all links are mended, the network is calm."""
+        assert self._over
+        self._cluster.network.calm()
+        for node in self._cluster.nodes:
+            if node.paused:
+                node.resume()
+            if not node.alive or node.stopping:
+                if node.alive:
+                    node.crash(power_loss=False)
+                node.start()
+        self._cluster.links_changed()
+
+    def _every(self, mean: int, fault: Callable[[], None]) -> None:
+        if not mean:
+            return
+
+        def strike() -> None:
+            if not self._over:
+                fault()
+                self._cluster.scheduler.after(self._wait(mean), strike)
+
+        self._cluster.scheduler.after(self._wait(mean), strike)
+
+    def _wait(self, mean: int) -> int:
+        return 1 + int(self._generator.expovariate(1 / mean))
+
+    def _chance(self, probability: float) -> bool:
+        return self._generator.random() < probability
+
+    def _alive(self) -> list[Node]:
+        return [node for node in self._cluster.nodes if node.alive]
+
+    # --- Machines ---
+
+    def _crash(self) -> None:
+        alive = self._alive()
+        if not alive:
+            return
+        power_loss = self._chance(self._options.power_loss)
+        if self._chance(self._options.crash_all):
+            for node in alive:
+                self._kill(node, power_loss)
+        elif self._chance(0.2):
+            self._stop_gracefully(self._generator.choice(alive))
+        else:
+            self._kill(self._generator.choice(alive), power_loss)
+
+    def _kill(self, node: Node, power_loss: bool) -> None:
+        node.crash(power_loss=power_loss)
+        self._cluster.links_changed()
+        self._cluster.scheduler.after(
+            self._wait(self._options.restart_mean), lambda: self._restart(node)
+        )
+
+    def _restart(self, node: Node) -> None:
+        if not node.alive:
+            node.start()
+            self._cluster.links_changed()
+
+    def _stop_gracefully(self, node: Node) -> None:
+        if node.paused or node.stopping:
+            return
+        life = node.life
+        node.stop()
+
+        def exit_process() -> None:
+            if node.life == life:
+                self._kill(node, power_loss=False)
+
+        self._cluster.scheduler.after(STOP_GRACE, exit_process)
+
+    def _pause(self) -> None:
+        running = [node for node in self._alive() if not node.paused]
+        if not running:
+            return
+        node = self._generator.choice(running)
+        life = node.life
+        node.pause()
+
+        def resume() -> None:
+            if node.life == life and node.paused:
+                node.resume()
+
+        self._cluster.scheduler.after(self._wait(self._options.pause_mean), resume)
+
+    def _transfer(self) -> None:
+        running = [node for node in self._alive() if not node.stopping]
+        if running:
+            target = self._generator.choice(
+                [None, *(node.identity for node in self._cluster.nodes)]
+            )
+            group = self._generator.choice((0, 1))
+            self._generator.choice(running).put(TransferAsked(group, target))
+
+    # --- Links ---
+
+    def _partition(self) -> None:
+        network = self._cluster.network
+        nodes = [node.number for node in self._cluster.nodes]
+        clients = [client.endpoint for client in self._cluster.clients]
+        kind = self._generator.randrange(4)
+        if self._chance(self._options.one_way):
+            source, target = self._pair([*nodes, *clients], nodes)
+            network.cut(source, target)
+            what = f"cut {source}->{target}"
+        elif kind == 0 and len(nodes) > 2:
+            what = self._bridge(nodes)
+        else:
+            what = self._split([*nodes, *clients])
+        self._cluster.trace.note("network", what)
+        self._cluster.links_changed()
+        self._cluster.scheduler.after(self._wait(self._options.partition_mean), self._heal)
+
+    def _pair(self, sources: Sequence[int], targets: Sequence[int]) -> tuple[int, int]:
+        target = self._generator.choice(targets)
+        source = self._generator.choice(
+            [number for number in sources if number != target] or targets
+        )
+        return source, target
+
+    def _split(self, endpoints: list[int]) -> str:
+        self._generator.shuffle(endpoints)
+        size = self._generator.randrange(1, len(endpoints))
+        left, right = sorted(endpoints[:size]), sorted(endpoints[size:])
+        self._cluster.network.split(left, right)
+        return f"split {left} {right}"
+
+    def _bridge(self, nodes: list[int]) -> str:
+        """Two halves that reach each other only by one node in the middle."""
+        self._generator.shuffle(nodes)
+        middle, *others = nodes
+        half = len(others) // 2
+        self._cluster.network.split(others[:half], others[half:])
+        return f"bridge {others[:half]} {middle} {others[half:]}"
+
+    def _heal(self) -> None:
+        if not self._over:
+            self._cluster.trace.note("network", "heal")
+            self._cluster.network.heal()
+            self._cluster.links_changed()

@@ -1,0 +1,188 @@
+"""What one seed decides before its run begins: how large, how unlucky, how tight.
+
+Swarm testing (Groce et al., 2012): runs that switch some faults off and others far up find more
+than runs that do a little of everything. So each seed first draws which faults it has at all,
+then how often; and it draws small limits through ``Config``, so that batches of one command,
+checkpoints every few entries and snapshots of several chunks are ordinary events (FoundationDB's
+knobs).
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TypeVar
+
+from kvorum_server.config import KIB, Config
+from tests.simulator.scheduler import MILLISECOND, SECOND
+
+Choice = TypeVar("Choice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Times are microseconds of virtual time, rates are probabilities; 0 switches a fault off."""
+
+    nodes: int
+    config: Config
+
+    # Network
+    delay_min: int
+    delay_mean: int
+    loss: float
+    duplication: float
+    reordering: float
+    encode_frames: float
+    """How many frames go through the real codec; the others travel as values, which is quicker."""
+
+    # Mean time between two faults of a kind; 0 = never
+    crash_every: int
+    crash_all: float
+    """How many crashes take all nodes at once."""
+    power_loss: float
+    """How many crashes lose what was not synced; the others are kill -9."""
+    restart_mean: int
+    partition_every: int
+    partition_mean: int
+    one_way: float
+    pause_every: int
+    pause_mean: int
+    transfer_every: int
+    silence: float
+    """How many broken connections are noticed late."""
+
+    # Machines
+    sync_mean: int
+    flush_mean: int
+    turn_mean: int
+    clock_drift: float
+
+    # Clients
+    clients: int
+    in_flight: int
+    keys: int
+    operations_max: int
+    think_mean: int
+    timeout: int
+    give_up: float
+    without_session: float
+    ranges: bool
+
+    # Phases
+    safety: int
+    liveness: int
+
+    def describe(self) -> str:
+        """All that was drawn, one line each; limits only where they differ from the default."""
+        lines = []
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if isinstance(value, Config):
+                lines.extend(_differences(value))
+            else:
+                lines.append(f"{option.name} = {value}")
+        return "\n".join(lines)
+
+
+def _differences(config: Config) -> list[str]:
+    usual = Config()
+    return [
+        f"config.{option.name} = {getattr(config, option.name)}"
+        for option in fields(config)
+        if getattr(config, option.name) != getattr(usual, option.name)
+    ]
+
+
+def draw_options(seed: int) -> Options:
+    """The options of a seed."""
+    generator = random.Random(f"options {seed}")
+
+    def sometimes(probability: float, present: Choice, absent: Choice) -> Choice:
+        return present if generator.random() < probability else absent
+
+    def between(low: float, high: float) -> float:
+        return round(generator.uniform(low, high), 4)
+
+    def span(low: int, high: int) -> int:
+        return generator.randrange(low, high)
+
+    return Options(
+        nodes=generator.choice((1, 3, 3, 3, 3, 3, 5)),
+        config=_draw_config(generator),
+        delay_min=span(20, 200),
+        delay_mean=sometimes(0.2, span(5, 40) * MILLISECOND, span(50, 2000)),
+        loss=sometimes(0.5, between(0.0, 0.15), 0.0),
+        duplication=sometimes(0.5, between(0.0, 0.2), 0.0),
+        reordering=sometimes(0.5, between(0.0, 0.3), 0.0),
+        encode_frames=generator.choice((0.0, 0.2, 1.0)),
+        crash_every=sometimes(0.7, span(300, 3000) * MILLISECOND, 0),
+        crash_all=sometimes(0.3, between(0.0, 0.4), 0.0),
+        power_loss=generator.choice((0.0, 0.5, 1.0)),
+        restart_mean=span(20, 1500) * MILLISECOND,
+        partition_every=sometimes(0.6, span(300, 3000) * MILLISECOND, 0),
+        partition_mean=span(100, 2500) * MILLISECOND,
+        one_way=generator.choice((0.0, 0.3, 1.0)),
+        pause_every=sometimes(0.4, span(300, 3000) * MILLISECOND, 0),
+        pause_mean=span(20, 2000) * MILLISECOND,
+        transfer_every=sometimes(0.3, span(300, 2000) * MILLISECOND, 0),
+        silence=generator.choice((0.0, 0.2, 1.0)),
+        sync_mean=sometimes(0.2, span(5, 50) * MILLISECOND, span(100, 2000)),
+        flush_mean=span(1, 100) * MILLISECOND,
+        turn_mean=span(20, 500),
+        clock_drift=sometimes(0.3, between(-0.1, 0.1), 0.0),
+        clients=span(1, 6),
+        in_flight=span(1, 5),
+        keys=span(1, 7),
+        operations_max=span(100, 400),
+        think_mean=span(5, 60) * MILLISECOND,
+        timeout=span(100, 1500) * MILLISECOND,
+        give_up=sometimes(0.3, between(0.0, 0.1), 0.0),
+        without_session=sometimes(0.3, between(0.0, 0.2), 0.0),
+        ranges=generator.random() < 0.6,
+        safety=span(3000, 7000) * MILLISECOND,
+        liveness=60 * SECOND,
+    )
+
+
+def _draw_config(generator: random.Random) -> Config:
+    """Each limit is usual in half of the runs and tight in the others."""
+
+    def tight(usual: int, choices: Sequence[int]) -> int:
+        return generator.choice(choices) if generator.random() < 0.5 else usual
+
+    usual = Config()
+    heartbeat_ticks = generator.choice((1, 2, 2, 3))
+    election_ticks_min = generator.randrange(2 * heartbeat_ticks + 2, 21)
+    return Config(
+        tick_ms=generator.choice((15, 25, 25, 40)),
+        heartbeat_ticks=heartbeat_ticks,
+        election_ticks_min=election_ticks_min,
+        election_ticks_max=election_ticks_min + generator.randrange(3, 21),
+        entry_commands_max=tight(usual.entry_commands_max, (1, 2, 5)),
+        entry_bytes_max=tight(usual.entry_bytes_max, (1, 100, 1000)),
+        apply_commands_max=tight(usual.apply_commands_max, (1, 3, 20)),
+        inbox_events_max=tight(usual.inbox_events_max, (16, 64)),
+        pending_commands_max=tight(usual.pending_commands_max, (2, 10)),
+        range_keys_max=tight(usual.range_keys_max, (1, 2, 50)),
+        scan_page_keys_max=tight(usual.scan_page_keys_max, (1, 3)),
+        scan_page_bytes_max=tight(usual.scan_page_bytes_max, (1, 100)),
+        scan_slice_rows=tight(usual.scan_slice_rows, (1, 2)),
+        session_idle_ms=tight(usual.session_idle_ms, (2000, 10_000)),
+        session_window=tight(usual.session_window, (8, 64)),
+        session_bytes_max=tight(usual.session_bytes_max, (2000, 20_000)),
+        sessions_max=tight(usual.sessions_max, (16, 1000)),
+        log_bytes_max=tight(usual.log_bytes_max, (2 * KIB, 20 * KIB)),
+        log_inflight_bytes_max=tight(usual.log_inflight_bytes_max, (1, 2 * KIB)),
+        log_tail_entries=tight(usual.log_tail_entries, (0, 1, 10)),
+        segment_bytes=tight(64 * KIB, (4 * KIB, 8 * KIB)),
+        checkpoint_bytes=tight(usual.checkpoint_bytes, (1, 2 * KIB, 10 * KIB)),
+        checkpoint_entries=tight(usual.checkpoint_entries, (1, 5, 30)),
+        checkpoint_age_ms=tight(usual.checkpoint_age_ms, (100, 1000)),
+        snapshot_chunk_bytes=tight(usual.snapshot_chunk_bytes, (1, 100, 1000)),
+        snapshot_window=tight(usual.snapshot_window, (1, 2)),
+        snapshot_timeout_ticks=tight(usual.snapshot_timeout_ticks, (10, 40)),
+        append_bytes_max=tight(usual.append_bytes_max, (1, 100, 1000)),
+        append_inflight_max=tight(usual.append_inflight_max, (1, 2)),
+        history_revisions_max=tight(usual.history_revisions_max, (5, 50)),
+        history_age_ms=tight(usual.history_age_ms, (100, 1000)),
+        compaction_slice_rows=tight(usual.compaction_slice_rows, (1, 3)),
+    )

@@ -1,0 +1,113 @@
+"""One seed from beginning to end.
+
+1.  *Safety phase*: clients work, the nemesis hurts, the checkers watch every turn.
+2.  *Liveness phase*: the nemesis stops and repairs everything. Within a bound of virtual time
+    every client must get an answer to all it asked and to some more, and all replicas must come
+    to the same state.
+3.  The history of all clients is judged: it must be linearizable.
+
+Whatever goes wrong raises; ``run_seed`` turns it into a :class:`Report` that says how to see it
+again.
+"""
+
+import random
+import traceback
+from dataclasses import dataclass, field
+
+from tests.simulator.checkers import Violation, require
+from tests.simulator.cluster import Cluster
+from tests.simulator.linearizability import Verdict, check_history
+from tests.simulator.nemesis import Nemesis
+from tests.simulator.options import Options, draw_options
+from tests.simulator.scheduler import MILLISECOND, SECOND, Scheduler
+from tests.simulator.trace import Trace
+
+LIVENESS_STEP = 50 * MILLISECOND
+LAST_OPERATIONS = 5
+"""What each client has to get done after everything was repaired."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What one seed came to. ``failure`` is empty when all promises were kept."""
+
+    seed: int
+    options: Options
+    trace: Trace
+    failure: str = ""
+    details: str = ""
+    operations: int = 0
+    unknown: int = 0
+    turns: int = 0
+    frames: int = 0
+    virtual_ms: int = 0
+    undecided: bool = False
+    facts: dict[str, int] = field(default_factory=dict)
+
+
+class Simulation:
+    """A cluster, its clients and its nemesis, made from a seed."""
+
+    def __init__(self, seed: int, options: Options, *, print_lines: bool = False) -> None:
+        self.scheduler = Scheduler()
+        self.trace = Trace(self.scheduler, print_lines=print_lines)
+        self.options = options
+        self.cluster = Cluster(seed, options, self.scheduler, self.trace)
+        self.nemesis = Nemesis(self.cluster, random.Random(f"{seed} nemesis"))
+
+    def run(self) -> Verdict:
+        """Both phases and the judgement; raises what goes wrong."""
+        self.cluster.start()
+        self.nemesis.start()
+        self.scheduler.run(until=self.options.safety)
+        self.nemesis.stop()
+        self.trace.note("nemesis", "repair everything")
+        self.nemesis.repair()
+        self._live()
+        for node in self.cluster.nodes:
+            for group in range(2):
+                self.cluster.compare_rows(node, group)
+        verdict = check_history(self.cluster.history)
+        require(verdict.linearizable is not False, f"not linearizable: {verdict.explanation}")
+        return verdict
+
+    def _live(self) -> None:
+        """Runs until everybody is content, at most as long as the options allow."""
+        for client in self.cluster.clients:
+            client.patient = True
+            client.budget = LAST_OPERATIONS
+        deadline = self.scheduler.now + self.options.liveness
+        missing = "nothing happened"
+        while missing and self.scheduler.now < deadline:
+            self.scheduler.run(until=self.scheduler.now + LIVENESS_STEP)
+            missing = self._missing()
+        if missing:
+            raise Violation(
+                f"no progress in {self.options.liveness // SECOND} s of calm: {missing}"
+            )
+        self.trace.note("cluster", "converged")
+
+    def _missing(self) -> str:
+        for client in self.cluster.clients:
+            if not client.idle:
+                return f"client {client.endpoint} waits: {client.describe()}"
+        return self.cluster.converged()
+
+
+def run_seed(seed: int, *, print_lines: bool = False) -> Report:
+    """Runs a seed; never raises for what the cluster does wrong."""
+    options = draw_options(seed)
+    simulation = Simulation(seed, options, print_lines=print_lines)
+    cluster = simulation.cluster
+    report = Report(seed, options, simulation.trace)
+    try:
+        report.undecided = simulation.run().linearizable is None
+    except Exception as failure:  # noqa: BLE001 - a finding
+        report.failure = f"{type(failure).__name__}: {failure}"
+        report.details = traceback.format_exc()
+    report.operations = sum(client.completed for client in cluster.clients)
+    report.unknown = sum(client.unknown for client in cluster.clients)
+    report.turns = cluster.turns
+    report.frames = cluster.network.statistics.delivered
+    report.virtual_ms = simulation.scheduler.now // MILLISECOND
+    return report
