@@ -1,10 +1,11 @@
 """One request, from the call of a method to its answer.
 
-A call is *queued* until a link carries it. Each link that has sent it and not heard of it yet is one of
-its *carriers*. Three things can end a carrier: the answer (the call is settled), a refusal that says
-"this was never appended to the log" (safe to send again, as if it had never been sent), and a broken
-stream (nobody knows). The last one makes a write *uncertain* for good: from then on only an answer to
-the same (session, sequence) can tell what happened, and without one the caller gets UnknownOutcome.
+A call is *queued* until a link carries it. Each link that has sent it and not heard of it yet is
+one of its *carriers*. Three things can end a carrier: the answer (the call is settled), a refusal
+that says "this was never appended to the log" (safe to send again, as if it had never been sent),
+and a broken stream (nobody knows). The last one makes a write *uncertain* for good: from then on
+only an answer to the same (session, sequence) can tell what happened, and without one the caller
+gets UnknownOutcome.
 
 What may be sent again after a carrier was lost:
 
@@ -15,11 +16,12 @@ command without a session   no: at most once was asked for, so a lost carrier se
 SessionOpen                 yes: a session opened twice costs an idle entry that expires
 ==========================  ================================================================
 
-A command is encoded once, when it is first sent, because only then it gets its sequence; a repetition
-sends the same bytes. An encoded batch of one command joined to another is the encoding of both, so a
-frame is made by joining bytes.
+A command is encoded once, when it is first sent, because only then it gets its sequence; a
+repetition sends the same bytes. An encoded batch of one command joined to another is the encoding
+of both, so a frame is made by joining bytes.
 
-No I/O, no clock, no futures here: an answer goes to a :class:`Promise`, which an ``asyncio.Future`` is.
+No I/O, no clock, no futures here: an answer goes to a :class:`Promise`, which an
+``asyncio.Future`` is.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from kvorum._link import Link
     from kvorum._route import Route
     from kvorum._session import Session
+
 
 class Promise(Protocol):
     """Where an answer goes. ``done`` is true as soon as nobody waits, for whatever reason."""

@@ -3,12 +3,13 @@
 What gRPC does by default and we must not have:
 
 * reconnecting with a pause that grows to two minutes: each stream gets a channel of its own, whose
-  subchannels are not shared; when it breaks, both go, and the dispatcher alone decides when to dial;
+  subchannels are not shared; when it breaks, both go, and the dispatcher alone decides when to
+  dial;
 * half-open connections that nobody notices: keepalive pings while requests are out;
 * messages of at most 4 MiB: 8 MiB here, above anything that a node accepts or sends.
 
-Bytes go in and out: messages are encoded and parsed elsewhere. An ``RpcError`` never leaves: what is
-raised is :class:`StreamBroken`, one clause that says why, for people.
+Bytes go in and out: messages are encoded and parsed elsewhere. An ``RpcError`` never leaves: what
+is raised is :class:`StreamBroken`, one clause that says why, for people.
 """
 
 from typing import Any, Protocol, cast
@@ -38,7 +39,7 @@ _BY_WRITE: Any = None
 """In place of an iterator of requests: they come by ``write``."""
 
 
-class StreamBroken(Exception):  # noqa: N818 - named like the rest of the errors
+class StreamBroken(Exception):
     """A stream ended or could not be opened, a unary call failed; the text says why."""
 
 

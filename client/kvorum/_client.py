@@ -1,37 +1,34 @@
 """The asyncio client: one method for each thing that a cluster does.
 
-A method turns its arguments into one message and waits for one future; what happens in between (which
-node, when again, what if it breaks) is ``_dispatch``, and when the bytes leave is ``_pump``. So every
-method keeps the same promises:
+A method turns its arguments into one message and waits for one future; what happens in between
+(which node, when again, what if it breaks) is ``_dispatch``, and when the bytes leave is
+``_pump``. So every method keeps the same promises:
 
 * it ends by its deadline (``timeout`` seconds, by default those of the client), give or take 50 ms;
 * it can be cancelled at any time, like any coroutine; a write may be applied all the same;
-* a write is applied at most once, however often it was sent, and when nobody can say whether it was,
-  it raises UnknownOutcome and nothing milder;
-* a read sees every write that was acknowledged before it began, unless ``max_staleness`` allows less.
+* a write is applied at most once, however often it was sent, and when nobody can say whether it
+  was, it raises UnknownOutcome and nothing milder;
+* a read sees every write that was acknowledged before it began, unless ``max_staleness`` allows
+  less.
 
-Every method raises Unavailable (with Busy, DiskFull), DeadlineExceeded, WrongCluster and ClientClosed;
-writes also UnknownOutcome; all raise LimitExceeded for what is too large. What else a method raises is
-said there. TypeError is for arguments of the wrong type, before anything is sent.
+Every method raises Unavailable (with Busy, DiskFull), DeadlineExceeded, WrongCluster and
+ClientClosed; writes also UnknownOutcome; all raise LimitExceeded for what is too large. What else
+a method raises is said there. TypeError is for arguments of the wrong type, before anything is
+sent.
 """
 
-import asyncio
-import os
-import random
-import weakref
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from kvorum import _cluster, _scan
-from kvorum._call import CommandCall, QueryCall
-from kvorum._dispatch import REQUEST_BYTES_MAX, Dispatcher
+from kvorum._caller import Caller
+from kvorum._dispatch import REQUEST_BYTES_MAX
 from kvorum._endpoints import DEFAULT_ENDPOINTS, parse_endpoints
-from kvorum._errors import ClientClosed, Conflict, InvalidRequest, LimitExceeded
+from kvorum._errors import Conflict, InvalidRequest, LimitExceeded
 from kvorum._operations import (
     Compare,
     Field,
-    Get,
     Increment,
     Operation,
     Txn,
@@ -42,7 +39,6 @@ from kvorum._operations import (
     write_increment,
     write_txn,
 )
-from kvorum._pump import Pump
 from kvorum._results import (
     COMPACT,
     DELETE,
@@ -53,12 +49,10 @@ from kvorum._results import (
     PUT,
     RANGE,
     TXN,
-    Decoder,
     item_of,
     txn_result,
 )
-from kvorum._route import Route
-from kvorum._routing import CATALOG_GROUP, RoutingTable
+from kvorum._routing import CATALOG_GROUP
 from kvorum._types import (
     Bytes,
     ClusterStatus,
@@ -71,7 +65,7 @@ from kvorum._types import (
     ScanResult,
     TxnResult,
 )
-from kvorum_proto.command_pb2 import CommandBatch, Query, Submission
+from kvorum_proto.command_pb2 import CommandBatch, Query
 
 T = TypeVar("T")
 
@@ -81,10 +75,11 @@ STALENESS_MS_MAX = 1_000_000_000
 class AsyncClient:
     """A client of one cluster, for one event loop; many tasks may share it.
 
-    ``endpoints`` are one or more nodes, ``"host:port,host:port"`` or a list; the others are learned from
-    them. ``timeout`` is the deadline of a call in seconds unless it brings its own. ``cluster_id``
-    (bytes or hexadecimal) refuses every other cluster. ``sessions=False`` gives up exactly-once: no
-    session is opened, and a write whose connection breaks is UnknownOutcome at once.
+    ``endpoints`` are one or more nodes, ``"host:port,host:port"`` or a list; the others are
+    learned from them. ``timeout`` is the deadline of a call in seconds unless it brings its own.
+    ``cluster_id`` (bytes or hexadecimal) refuses every other cluster. ``sessions=False`` gives up
+    exactly-once: no session is opened, and a write whose connection breaks is UnknownOutcome at
+    once.
 
     Nothing is sent before the first call. Use it as a context manager, or call :meth:`close`.
     """
@@ -101,22 +96,17 @@ class AsyncClient:
             raise InvalidRequest(f"timeout is {timeout}; it must be a positive number of seconds")
         if isinstance(cluster_id, str):
             cluster_id = bytes.fromhex(cluster_id)
-        self._timeout = timeout
-        self._dispatcher = Dispatcher(
+        self._caller = Caller(
             parse_endpoints(endpoints),
-            jitter=random.random,
+            timeout=timeout,
             cluster_id=cluster_id or b"",
             sessions=sessions,
         )
-        self._pump: Pump | None = None
-        self._unusable: ClientClosed | None = None
-        self._inherited: Pump | None = None
-        _clients.add(self)
 
     # --- Life ---
 
     async def __aenter__(self) -> Self:
-        self._running_pump()
+        self._caller.pump()
         return self
 
     async def __aexit__(
@@ -128,31 +118,11 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Ends all calls (ClientClosed; UnknownOutcome for writes on their way), closes sessions and
-        streams. Takes about half a second at most; idempotent."""
-        pump, self._pump = self._pump, None
-        if self._unusable is None:
-            self._unusable = ClientClosed("the client is closed; make a new one")
-        if pump is not None:
-            await pump.close(self._unusable)
+        """Ends all calls: ClientClosed, UnknownOutcome for writes on their way; idempotent.
 
-    def _running_pump(self) -> Pump:
-        """The pump of the running loop; raises ClientClosed, or RuntimeError on another loop."""
-        pump = self._pump
-        if pump is None:
-            if self._unusable is not None:
-                raise self._unusable
-            pump = self._pump = Pump(self._dispatcher)
-        if pump.loop is not asyncio.get_running_loop():
-            raise RuntimeError("this client belongs to another event loop; make one for each loop")
-        return pump
-
-    def _forked(self) -> None:
-        """In the child of a fork: streams and threads of gRPC stayed behind in the parent."""
-        self._unusable = ClientClosed(
-            "this client was made before a fork, in another process; make a new one in the child"
-        )
-        self._inherited, self._pump = self._pump, None
+        Closes sessions and streams too, which takes about half a second at most.
+        """
+        await self._caller.close()
 
     # --- Writing ---
 
@@ -166,18 +136,28 @@ class AsyncClient:
         message.value = as_bytes(value, "value")
         if previous:
             message.previous = True
-        return await self._command(message.key, batch, PUT, timeout)
+        return await self._caller.command_on(message.key, batch, PUT, timeout)
 
     async def put_many(
         self, items: Mapping[Bytes, Bytes], *, timeout: float | None = None
     ) -> dict[bytes, PutResult]:
-        """Stores many values, each a write of its own: not atomic, in no order, as fast as one frame.
+        """Stores many values, each a write of its own: not atomic and in no order, but together.
 
         When some fail, the first error is raised after all have ended.
         """
-        encoded = {as_bytes(key, "key"): value for key, value in items.items()}
-        results = await _all([self.put(key, value, timeout=timeout) for key, value in encoded.items()])
-        return dict(zip(encoded, results, strict=True))
+        table = await self._caller.table("put", timeout)
+        batches: dict[bytes, CommandBatch] = {}
+        for key, value in items.items():
+            batch = CommandBatch()
+            message = batch.submissions.add().put
+            message.key, message.value = as_bytes(key, "key"), as_bytes(value, "value")
+            batches[message.key] = batch
+        calls = [
+            self._caller.start_command(self._caller.route(table, key), batch, PUT, timeout)
+            for key, batch in batches.items()
+        ]
+        results = await self._caller.finish_all(calls)
+        return dict(zip(batches, results, strict=True))
 
     async def delete(
         self, key: Bytes, *, previous: bool = False, timeout: float | None = None
@@ -187,7 +167,7 @@ class AsyncClient:
         message = batch.submissions.add().delete
         message.key = as_bytes(key, "key")
         message.previous = previous
-        return await self._command(message.key, batch, DELETE, timeout)
+        return await self._caller.command_on(message.key, batch, DELETE, timeout)
 
     async def delete_range(
         self,
@@ -206,7 +186,7 @@ class AsyncClient:
         After an error some steps may have been done: repeat the call.
         """
         key, range_end = range_of(start, end, prefix)
-        table = await self._known_table("delete_range", timeout)
+        table = await self._caller.table("delete_range", timeout)
         if atomic and len(table.groups) > 1:
             raise InvalidRequest("an atomic delete_range needs a cluster of one partition")
         deleted, revision = 0, 0
@@ -218,8 +198,8 @@ class AsyncClient:
                 message = batch.submissions.add().delete_range
                 message.key, message.range_end = position, range_end
                 message.previous, message.atomic = previous, atomic
-                route = self._dispatcher.route(group)
-                answer = await self._send_command(route, batch, DELETE_RANGE, timeout)
+                route = self._caller.dispatcher.route(group)
+                answer = await self._caller.command(route, batch, DELETE_RANGE, timeout)
                 deleted, revision = deleted + answer.deleted, answer.revision
                 items += map(item_of, answer.previous)
                 position = answer.next_key
@@ -235,8 +215,8 @@ class AsyncClient:
     ) -> PutResult:
         """Stores a value if the key is as expected; else raises Conflict with the current item.
 
-        ``expected`` is an Item (nothing was written since it was read), a value (the key has it now,
-        whoever wrote it), or None (the key is absent).
+        ``expected`` is an Item (nothing was written since it was read), a value (the key has it
+        now, whoever wrote it), or None (the key is absent).
         """
         name = as_bytes(key, "key")
         if expected is None:
@@ -251,13 +231,15 @@ class AsyncClient:
         put = message.success.add().put
         put.key, put.value = name, as_bytes(value, "value")
         message.failure.add().range.key = name
-        answer = await self._command(name, batch, TXN, timeout)
+        answer = await self._caller.command_on(name, batch, TXN, timeout)
         if answer.succeeded:
             return PutResult(answer.revision)
         found = answer.results[0].range.items
         current = item_of(found[0]) if found else None
         state = "is absent" if current is None else f"is at revision {current.mod_revision}"
-        raise Conflict(f"{name!r} {state}; it is not as expected, read it and decide again", current)
+        raise Conflict(
+            f"{name!r} {state}; it is not as expected, read it and decide again", current
+        )
 
     async def increment(
         self,
@@ -276,7 +258,7 @@ class AsyncClient:
         batch = CommandBatch()
         message = batch.submissions.add().increment
         write_increment(message, Increment(key, by, minimum, maximum))
-        return await self._command(message.key, batch, INCREMENT, timeout)
+        return await self._caller.command_on(message.key, batch, INCREMENT, timeout)
 
     async def txn(
         self,
@@ -296,10 +278,10 @@ class AsyncClient:
         submission = batch.submissions.add()
         submission.txn.SetInParent()
         write_txn(submission.txn, txn)
-        table = await self._known_table("txn", timeout)
-        group = _group_of_txn(table, submission)
-        route = self._dispatcher.route(group)
-        return txn_result(await self._send_command(route, batch, TXN, timeout), txn)
+        table = await self._caller.table("txn", timeout)
+        group = table.group_of_all(keys_of(submission.txn), ranges=has_range(submission.txn))
+        route = self._caller.dispatcher.route(group)
+        return txn_result(await self._caller.command(route, batch, TXN, timeout), txn)
 
     # --- Reading ---
 
@@ -313,8 +295,8 @@ class AsyncClient:
     ) -> Item | None:
         """The item under a key, None when it is absent.
 
-        ``revision``: as it was then; raises Compacted or FutureRevision. ``max_staleness``: any replica
-        that is at most so many seconds behind may answer, 0 = however far behind it is.
+        ``revision``: as it was then; raises Compacted or FutureRevision. ``max_staleness``: any
+        replica that is at most so many seconds behind may answer, 0 = however far behind it is.
         """
         query = Query()
         message = query.get
@@ -323,7 +305,13 @@ class AsyncClient:
             message.revision = revision
         if max_staleness is not None:
             _allow_staleness(query, max_staleness)
-        return await self._query(name, query, GET, timeout)
+        if len(name) > REQUEST_BYTES_MAX:
+            raise LimitExceeded(f"the key has {len(name)} bytes; a request {REQUEST_BYTES_MAX}")
+        table = self._caller.dispatcher.table
+        if table is None:
+            table = await self._caller.table("get", timeout)
+        route = self._caller.route(table, name, stale=max_staleness is not None)
+        return await self._caller.query(route, query, GET, timeout)
 
     async def get_many(
         self,
@@ -332,12 +320,24 @@ class AsyncClient:
         max_staleness: float | None = None,
         timeout: float | None = None,
     ) -> dict[bytes, Item | None]:
-        """Many keys at once, in one frame; each read is linearizable by itself, not all together."""
-        names = list(dict.fromkeys(as_bytes(key, "key") for key in keys))
-        items = await _all(
-            [self.get(name, max_staleness=max_staleness, timeout=timeout) for name in names]
-        )
-        return dict(zip(names, items, strict=True))
+        """Many keys at once; each read is linearizable, but they are no snapshot together."""
+        table = await self._caller.table("get", timeout)
+        queries: dict[bytes, Query] = {}
+        for key in keys:
+            query = Query()
+            query.get.key = name = as_bytes(key, "key")
+            if max_staleness is not None:
+                _allow_staleness(query, max_staleness)
+            queries[name] = query
+        stale = max_staleness is not None
+        calls = [
+            self._caller.start_query(
+                self._caller.route(table, name, stale=stale), query, GET, timeout
+            )
+            for name, query in queries.items()
+        ]
+        items = await self._caller.finish_all(calls)
+        return dict(zip(queries, items, strict=True))
 
     def scan(
         self,
@@ -355,9 +355,10 @@ class AsyncClient:
     ) -> AsyncIterator[Item]:
         """The items of [start, end), or all with a prefix, or all, in the order of their keys.
 
-        Read page by page as you iterate, all pages at the revision of the first one, so that the scan
-        shows one moment of each partition however long it takes; raises Compacted when it takes longer
-        than that revision is kept. ``limit`` 0 = no limit; ``timeout`` is for each page.
+        Read page by page as you iterate, all pages at the revision of the first one, so that the
+        scan shows one moment of each partition however long it takes; raises Compacted when it
+        takes longer than that revision is kept. ``limit`` 0 = no limit; ``timeout`` is for each
+        page.
         """
         key, range_end = range_of(start, end, prefix)
         if limit < 0 or page_size < 1:
@@ -371,11 +372,11 @@ class AsyncClient:
             _allow_staleness(query, max_staleness)
 
         async def pages() -> AsyncIterator[Item]:
-            table = await self._known_table("scan", timeout)
+            table = await self._caller.table("scan", timeout)
 
             async def read_page(group: int, page: Query) -> ScanResult:
-                route = self._dispatcher.route(group, any_replica=bool(page.consistency))
-                return await self._send_query(route, page, RANGE, timeout)
+                route = self._caller.dispatcher.route(group, any_replica=bool(page.consistency))
+                return await self._caller.query(route, page, RANGE, timeout)
 
             async for item in _scan.items(read_page, table.groups, query, limit):
                 yield item
@@ -397,12 +398,12 @@ class AsyncClient:
         query.range.count_only = True
         if max_staleness is not None:
             _allow_staleness(query, max_staleness)
-        table = await self._known_table("count", timeout)
-        routes = [
-            self._dispatcher.route(group, any_replica=max_staleness is not None)
-            for group in table.groups
-        ]
-        pages = await _all([self._send_query(route, query, RANGE, timeout) for route in routes])
+        table = await self._caller.table("count", timeout)
+        calls = []
+        for group in table.groups:
+            route = self._caller.dispatcher.route(group, any_replica=max_staleness is not None)
+            calls.append(self._caller.start_query(route, query, RANGE, timeout))
+        pages = await self._caller.finish_all(calls)
         return sum(page.count for page in pages)
 
     # --- Fields for the compares of a txn ---
@@ -437,37 +438,41 @@ class AsyncClient:
     ) -> int:
         """Makes the history before a revision unreadable; answers the revision of the group.
 
-        Revisions are counted by each group: with several partitions say which one. Raises Compacted or
-        FutureRevision when the revision is gone already or not there yet.
+        Revisions are counted by each group: with several partitions say which one. Raises
+        Compacted or FutureRevision when the revision is gone already or not there yet.
         """
-        table = await self._known_table("compact", timeout)
+        table = await self._caller.table("compact", timeout)
         if group is None:
             if len(table.groups) > 1:
-                raise InvalidRequest("this cluster has several partitions; name the group to compact")
+                raise InvalidRequest(
+                    "this cluster has several partitions; name the group to compact"
+                )
             group = table.groups[0]
         batch = CommandBatch()
         batch.submissions.add().compact.revision = revision
-        return await self._send_command(self._dispatcher.route(group), batch, COMPACT, timeout)
+        return await self._caller.command(
+            self._caller.dispatcher.route(group), batch, COMPACT, timeout
+        )
 
     async def members(self, *, timeout: float | None = None) -> tuple[Member, ...]:
         """The nodes of the cluster, as its catalog knows them."""
-        await self._known_table("members", timeout)
+        await self._caller.table("members", timeout)
         query = Query()
         query.members.SetInParent()
-        return await self._send_query(
-            self._dispatcher.route(CATALOG_GROUP), query, MEMBERS, timeout
+        return await self._caller.query(
+            self._caller.dispatcher.route(CATALOG_GROUP), query, MEMBERS, timeout
         )
 
     async def status(self, endpoint: str, *, timeout: float | None = None) -> NodeStatus:
         """What one node knows of itself and the cluster; needs no quorum."""
-        self._running_pump()
-        return await _cluster.node_status(endpoint, timeout or self._timeout)
+        self._caller.pump()
+        return await _cluster.node_status(endpoint, timeout or self._caller.timeout)
 
     async def cluster_status(self, *, timeout: float | None = None) -> ClusterStatus:
         """The status of every node that is known here and answers; never raises Unavailable."""
-        self._running_pump()
+        self._caller.pump()
         return await _cluster.cluster_status(
-            self._dispatcher.addresses(), timeout or self._timeout
+            self._caller.dispatcher.addresses(), timeout or self._caller.timeout
         )
 
     async def transfer_leadership(
@@ -477,72 +482,11 @@ class AsyncClient:
 
         Returns when the leader has been told; look at :meth:`cluster_status` for the outcome.
         """
-        self._running_pump()
-        addresses = self._dispatcher.addresses()
-        await _cluster.transfer_leadership(addresses, group, target, timeout or self._timeout)
-
-    # --- One call ---
-
-    async def _command(
-        self, key: bytes, batch: CommandBatch, decoder: Decoder[T], timeout: float | None
-    ) -> T:
-        table = self._dispatcher.table
-        if table is None:
-            table = await self._known_table(decoder.arm, timeout)
-        route = self._dispatcher.route(table.group_of(key))
-        return await self._send_command(route, batch, decoder, timeout)
-
-    async def _send_command(
-        self, route: Route, batch: CommandBatch, decoder: Decoder[T], timeout: float | None
-    ) -> T:
-        pump = self._running_pump()
-        if timeout is None:
-            timeout = self._timeout
-        future: asyncio.Future[T] = pump.loop.create_future()
-        call = CommandCall(route, batch, decoder, future, pump.loop.time() + timeout, timeout)
-        pump.submit(call)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._dispatcher.give_up(call)
-            raise
-
-    async def _query(
-        self, key: bytes, query: Query, decoder: Decoder[T], timeout: float | None
-    ) -> T:
-        if len(key) > REQUEST_BYTES_MAX:
-            raise LimitExceeded(f"the key has {len(key)} bytes; a request at most {REQUEST_BYTES_MAX}")
-        table = self._dispatcher.table
-        if table is None:
-            table = await self._known_table(decoder.arm, timeout)
-        route = self._dispatcher.route(
-            table.group_of(key), any_replica=query.consistency == Query.STALE
+        self._caller.pump()
+        addresses = self._caller.dispatcher.addresses()
+        await _cluster.transfer_leadership(
+            addresses, group, target, timeout or self._caller.timeout
         )
-        return await self._send_query(route, query, decoder, timeout)
-
-    async def _send_query(
-        self, route: Route, query: Query, decoder: Decoder[T], timeout: float | None
-    ) -> T:
-        pump = self._running_pump()
-        if timeout is None:
-            timeout = self._timeout
-        future: asyncio.Future[T] = pump.loop.create_future()
-        call = QueryCall(route, query, decoder, future, pump.loop.time() + timeout, timeout)
-        pump.submit(call)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            self._dispatcher.give_up(call)
-            raise
-
-    async def _known_table(self, purpose: str, timeout: float | None) -> RoutingTable:
-        """The partition table; the first caller waits for the first hello of any node."""
-        if self._dispatcher.table is None:
-            contact = Decoder[None](purpose, lambda result: None)
-            await self._send_query(self._dispatcher.contact, Query(), contact, timeout)
-        table = self._dispatcher.table
-        assert table is not None, "contact means a table"
-        return table
 
 
 def _allow_staleness(query: Query, seconds: float) -> None:
@@ -551,34 +495,3 @@ def _allow_staleness(query: Query, seconds: float) -> None:
         raise InvalidRequest(f"max_staleness is {seconds} s; it must be between 0 and 1,000,000")
     query.consistency = Query.STALE
     query.staleness_ms_max = milliseconds
-
-
-def _group_of_txn(table: RoutingTable, submission: Submission) -> int:
-    """The one group of all keys; raises InvalidRequest when there are several."""
-    groups = {table.group_of(key) for key in keys_of(submission.txn)}
-    if len(groups) > 1 or (len(table.groups) > 1 and has_range(submission.txn)):
-        raise InvalidRequest(
-            "the keys of a txn must lie in one partition; give them a common {tag}, leave out ranges"
-        )
-    return groups.pop() if groups else table.groups[0]
-
-
-async def _all(calls: Sequence[Any]) -> list[Any]:
-    """Awaits calls together; raises the first error in their order after all have ended."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
-
-
-_clients: "weakref.WeakSet[AsyncClient]" = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for client in list(_clients):
-        client._forked()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -1,10 +1,10 @@
 """The whole life of a client, without sockets and clock: calls in, frames out.
 
-The shell feeds what happens (a call, an opened or broken stream, a frame, the passing of time) and
-drains what has to be done (frames to write, links to open). Everything that decides what is sent where,
-when again, and what a caller is told at the end is here and in the modules below it (``_route``,
-``_link``, ``_call``, ``_session``, ``_refusals``), so tests and simulators drive the very object that
-runs in production.
+The shell feeds what happens (a call, an opened or broken stream, a frame, the passing of time)
+and drains what has to be done (frames to write, links to open). Everything that decides what is
+sent where, when again, and what a caller is told at the end is here and in the modules below it
+(``_route``, ``_link``, ``_call``, ``_session``, ``_directory``), so tests and simulators drive the
+very object that runs in production.
 
 Invariants:
 
@@ -13,9 +13,10 @@ Invariants:
 * a write that may have been applied ends with its answer or with UnknownOutcome, nothing else;
 * what is settled leaves ``_live`` at once; queues and carriers drop it when they come across it.
 
-Deadlines are looked at every 50 ms for all calls together: a timer per call would cost more than the
-call. A route whose target owes an answer for a second and has given none since is turned to other
-endpoints: a stopped process looks like a slow one, and asking twice is harmless (same sequence).
+Deadlines are looked at every 50 ms for all calls together: a timer per call would cost more than
+the call. A route whose target owes an answer for a second and has given none since is turned to
+other endpoints: a stopped process looks like a slow one, and asking twice is harmless (same
+sequence).
 
 ``now`` is seconds of a monotonic clock; ``jitter`` gives numbers of [0, 1).
 """
@@ -26,12 +27,12 @@ from collections.abc import Callable, Iterator, Sequence
 from kvorum._call import (
     CommandCall,
     Outcome,
-    QueryCall,
     Request,
     failure_at_deadline,
     lost_with_session,
     lost_without_session,
 )
+from kvorum._directory import PROBE_SECONDS, Directory
 from kvorum._errors import (
     Busy,
     DeadlineExceeded,
@@ -45,7 +46,7 @@ from kvorum._errors import (
 from kvorum._frames import next_frame
 from kvorum._link import Link, LinkState, backoff
 from kvorum._results import SESSION_OPEN, OpenedSession
-from kvorum._route import REDIRECTS_MAX, Route
+from kvorum._route import Route
 from kvorum._routing import RoutingTable
 from kvorum._session import Session
 from kvorum_proto import command_pb2 as wire
@@ -55,17 +56,13 @@ REQUEST_BYTES_MAX = 2 << 20
 PENDING_CALLS_MAX = 65_536
 SESSION_WINDOW_MAX = 4096
 SWEEP_SECONDS = 0.050
-SEARCH_SECONDS = 0.010
-"""A step of the search for a leader takes this long, and up to twice as long by jitter."""
 SILENCE_SECONDS = 1.0
-PROBE_SECONDS = 0.250
-"""How long an untrusted target may take to answer its probe, and an endpoint to be opened."""
 
 CONTACT_GROUP = -1
 """Calls on this route are never sent: the first hello of any node settles them."""
 
 
-class ProtocolViolation(Exception):  # noqa: N818 - named like the rest of the errors
+class ProtocolViolation(Exception):
     """A node answered with something that was not asked for; its stream must end."""
 
 
@@ -80,8 +77,7 @@ class Dispatcher:
         cluster_id: bytes = b"",
         sessions: bool = True,
     ) -> None:
-        assert addresses, "a client needs an endpoint"
-        self._links = {address: Link(address) for address in addresses}
+        self._directory = Directory(addresses, jitter)
         self._jitter = jitter
         self._sessions = sessions
         self._routes: dict[tuple[int, bool], Route] = {}
@@ -92,6 +88,7 @@ class Dispatcher:
         self._next_sweep = 0.0
         self.cluster_id = cluster_id
         self.table: RoutingTable | None = None
+        self._leaders: dict[int, str] = {}
         self.contact = self.route(CONTACT_GROUP, any_replica=True)
 
     # --- What the shell asks ---
@@ -106,14 +103,14 @@ class Dispatcher:
 
     def addresses(self) -> tuple[str, ...]:
         """Every endpoint known: those given and those that the cluster named."""
-        return tuple(self._links)
+        return self._directory.addresses()
 
     def leader_of(self, group: int) -> str:
         """The address that commands of a group are sent to, or would be; empty when unknown."""
-        target = self.route(group).target
-        if target is not None:
-            return target.address
-        return self.table.leaders.get(group, "") if self.table else ""
+        route = self._routes.get((group, False))
+        if route is not None and route.target is not None:
+            return route.target.address
+        return self._leaders.get(group, "")
 
     def open_sessions(self) -> list[tuple[Route, Session]]:
         """What a client that says goodbye should close."""
@@ -138,7 +135,7 @@ class Dispatcher:
 
     def describe(self) -> str:
         """One line about all endpoints."""
-        return "; ".join(link.describe() for link in self._links.values())
+        return self._directory.describe()
 
     # --- Calls ---
 
@@ -177,8 +174,8 @@ class Dispatcher:
             link.become_foreign(
                 f"belongs to cluster {hello.cluster_id.hex()}, not {self.cluster_id.hex()}"
             )
-            self._forget_target(link, now)
-            if all(other.state is LinkState.FOREIGN for other in self._links.values()):
+            self._drop_target(link, now)
+            if self._directory.all_foreign():
                 for call in list(self._live):
                     self._fail(call, WrongCluster(f"wrong cluster: {self.describe()}"))
             return link.reason
@@ -190,12 +187,15 @@ class Dispatcher:
             return "is not part of a complete cluster yet"
         link.become_ready(now)
         for address in hello.addresses:
-            if address not in self._links:
-                self._links[address] = Link(address)
+            self._directory.link(address)
+        named = {part.group: part.leader for part in hello.table.partitions if part.leader}
+        self._leaders.update(named)
         for call in self.contact.queries:
             self._succeed(call, None)
         self.contact.queries.clear()
         for route in self._routes.values():
+            if not route.trusted and not route.probe_sent_at:
+                self._directory.suggest(route, named.get(route.group, ""), now)
             if route.target is None and route.has_work():
                 route.search_at = now
         return ""
@@ -203,7 +203,7 @@ class Dispatcher:
     def broken(self, link: Link, reason: str, now: float) -> None:
         """A stream ended, or could not be opened."""
         lost = link.become_idle(reason, now, self._jitter())
-        self._forget_target(link, now)
+        self._drop_target(link, now)
         again: dict[Route, list[Request]] = {}
         for call in lost:
             call.drop_carrier(link)
@@ -305,7 +305,8 @@ class Dispatcher:
         if target is None:
             if now < route.search_at:
                 return None
-            target = self._candidate(route, now)
+            hint = "" if route.any_replica or route.aimed_at else self.leader_of(route.group)
+            target = self._directory.find_target(route, hint, now)
             if target is None:
                 return None
         if target.state is LinkState.READY:
@@ -313,31 +314,6 @@ class Dispatcher:
         if target.state is LinkState.IDLE:
             target.become_opening(now)
             self._to_open.append(target)
-        return None
-
-    def _candidate(self, route: Route, now: float) -> Link | None:
-        """Aims a searching route at the next endpoint worth asking; None: all must rest a while."""
-        hint = self._links.get(self.leader_of(route.group)) if route.aimed_at == 0.0 else None
-        if hint is not None and (hint.state is LinkState.READY or hint.dialable(now)):
-            route.aim(hint, now, trusted=True)
-            return hint
-        links = list(self._links.values())
-        if route.any_replica:
-            for link in links:
-                if link.state is LinkState.READY and not link.suspect:
-                    route.aim(link, now, trusted=True)
-                    return link
-        for step in range(len(links)):
-            link = links[(route.cursor + step) % len(links)]
-            usable = link.state is LinkState.READY or link.dialable(now)
-            if usable or (
-                link.state is LinkState.OPENING and now - link.changed_at < PROBE_SECONDS
-            ):
-                route.cursor = (route.cursor + step + 1) % len(links)
-                route.aim(link, now, trusted=False)
-                return link
-        resting = [link.retry_at for link in links if link.state is LinkState.IDLE]
-        route.search_at = max(min(resting, default=0.0), now + SEARCH_SECONDS)
         return None
 
     def _prepare(self, call: CommandCall, now: float) -> bool:
@@ -371,9 +347,7 @@ class Dispatcher:
             return
         batch = wire.CommandBatch()
         batch.submissions.add().session_open.SetInParent()
-        call = CommandCall(
-            route, batch, SESSION_OPEN, Outcome(), waiting.deadline, waiting.timeout
-        )
+        call = CommandCall(route, batch, SESSION_OPEN, Outcome(), waiting.deadline, waiting.timeout)
         call.encode_alone(repeatable=True)
         call.queued = True
         self._live.add(call)
@@ -420,15 +394,15 @@ class Dispatcher:
             route.probe_sent_at = 0.0
         match error.code:
             case wire.NOT_LEADER | wire.UNAVAILABLE | wire.WRONG_GROUP | wire.UNCERTAIN:
-                self._misdirected(route, link, error, now)
+                self._directory.redirect(route, link, error, now)
                 return self._refused_by_node(call, link, error)
             case wire.BUSY | wire.DISK_FULL | wire.WINDOW_EXCEEDED:
                 self._rest(call, error, now)
             case wire.TOO_STALE:
-                self._misdirected(route, link, error, now)
+                self._directory.redirect(route, link, error, now)
                 self._rest(call, error, now)
             case wire.FUTURE_REVISION if route.any_replica:
-                self._misdirected(route, link, error, now)
+                self._directory.redirect(route, link, error, now)
                 self._rest(call, error, now)
             case wire.SESSION_EXPIRED if isinstance(call, CommandCall) and call.session:
                 if not call.promise.done():
@@ -460,34 +434,6 @@ class Dispatcher:
         self._rests += 1
         heapq.heappush(self._resting, (now + pause, self._rests, call))
 
-    def _misdirected(self, route: Route, link: Link, error: wire.Error, now: float) -> None:
-        """A link cannot serve the route: follow its hint, or search."""
-        link.reason = error.message or "does not lead the group"
-        if route.target is not None and route.target is not link:
-            return
-        if route.any_replica:
-            self._rotate(route, link, now)
-            return
-        hint = error.leader
-        if hint and hint != link.address and route.redirects < REDIRECTS_MAX:
-            leader = self._links.setdefault(hint, Link(hint))
-            awake = leader.state in (LinkState.READY, LinkState.OPENING) or leader.dialable(now)
-            if awake and not leader.suspect:
-                route.redirects += 1
-                route.aim(leader, now, trusted=True)
-                return
-        if route.target is link:
-            route.search(now + SEARCH_SECONDS * (1 + self._jitter()))
-
-    def _rotate(self, route: Route, link: Link, now: float) -> None:
-        """Any replica may answer, this one did not: the next one that can be asked."""
-        links = list(self._links.values())
-        start = links.index(link) + 1
-        for other in links[start:] + links[: start - 1]:
-            if other.state is LinkState.READY or other.dialable(now):
-                route.aim(other, now, trusted=True)
-                return
-
     def _review_target(self, route: Route, owes: bool, now: float) -> None:
         """Turns away from a target that cannot be opened, or that owes answers and is silent."""
         target = route.target
@@ -509,7 +455,7 @@ class Dispatcher:
                 ]
             )
 
-    def _forget_target(self, link: Link, now: float) -> None:
+    def _drop_target(self, link: Link, now: float) -> None:
         for route in self._routes.values():
             if route.target is link:
                 route.search(now)

@@ -1,4 +1,10 @@
-"""From what a user writes to the addresses of nodes."""
+"""From what a user writes to the addresses of nodes.
+
+An address is what gRPC dials: ``host:port``, or a name with a scheme that gRPC resolves, such as
+``dns:///``. It is also the identity of a link, so each is kept once. What cannot be an address is
+refused here, where the user still sees which part of the text it was; whether a node answers there
+is found out later.
+"""
 
 from collections.abc import Sequence
 

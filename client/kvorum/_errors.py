@@ -1,4 +1,3 @@
-# ruff: noqa: N818 - the names say what happened; "Error" would say nothing more
 """Everything that this library raises on purpose, as one tree.
 
 ::
@@ -25,13 +24,15 @@
     ├── WrongCluster             every endpoint belongs to another cluster
     └── ClientClosed             the client was closed, or was inherited through a fork
 
-Two questions decide what a caller does, and the tree answers both. *May it have been applied?* Only
-after ``UnknownOutcome``; after any other error the request changed nothing. *Is it worth asking again?*
-After ``Unavailable`` and ``DeadlineExceeded`` yes, later; after the rest only with another request.
+Two questions decide what a caller does, and the tree answers both. *May it have been applied?*
+Only after ``UnknownOutcome``; after any other error the request changed nothing. *Is it worth
+asking again?* After ``Unavailable`` and ``DeadlineExceeded`` yes, later; after the rest only with
+another request.
 
-Errors of gRPC never leave this library. Each message is one line that names the thing and the remedy.
-Session bookkeeping (SESSION_EXPIRED, STALE_SEQUENCE, WINDOW_EXCEEDED) and leadership (NOT_LEADER,
-UNCERTAIN) are handled inside; a caller meets them, if ever, as UnknownOutcome or Unavailable.
+Errors of gRPC never leave this library. Each message is one line that names the thing and the
+remedy. Session bookkeeping (SESSION_EXPIRED, STALE_SEQUENCE, WINDOW_EXCEEDED) and leadership
+(NOT_LEADER, UNCERTAIN) are handled inside; a caller meets them, if ever, as UnknownOutcome or
+Unavailable.
 """
 
 from typing import TYPE_CHECKING

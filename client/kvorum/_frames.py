@@ -1,8 +1,9 @@
 """From the queues of a route to the bytes of a frame.
 
-Everything that waits for one group goes out together: the cost of gRPC, of a wake-up and of an fsync is
-paid per frame. A frame closes at 1 MiB or 1,024 requests (the most that one log entry holds), a larger
-request travels alone. Commands are bytes already when they get here (``_call``), so a batch is a join.
+Everything that waits for one group goes out together: the cost of gRPC, of a wake-up and of an
+fsync is paid per frame. A frame closes at 1 MiB or 1,024 requests (the most that one log entry
+holds), a larger request travels alone. Commands are bytes already when they get here (``_call``),
+so a batch is a join.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,8 @@ def next_frame(
 ) -> bytes | None:
     """One frame of what waits in a route, booked on the link; None when nothing of it may be sent.
 
-    ``prepare`` makes a command's bytes; it may also settle the command, put another one in front of it
-    (a SessionOpen), or answer False: then commands wait, and queries overtake them.
+    ``prepare`` makes a command's bytes; it may also settle the command, put another one in front
+    of it (a SessionOpen), or answer False: then commands wait, and queries overtake them.
     """
     allowance = FRAME_REQUESTS_MAX
     if not route.trusted:

@@ -1,8 +1,8 @@
-"""One endpoint as the dispatcher sees it: is there a stream, what travels on it, when to dial again.
+"""One endpoint as the dispatcher sees it: its stream, what travels there, when to dial again.
 
-A link is IDLE, OPENING or READY; FOREIGN is final: the node belongs to another cluster. A link that is
-READY but owes answers is *suspect*: a stopped process or a dead cable looks exactly like that, and
-only a word from the other side clears it.
+A link is IDLE, OPENING or READY; FOREIGN is final: the node belongs to another cluster. A link
+that is READY but owes answers is *suspect*: a stopped process or a dead cable looks exactly like
+that, and only a word from the other side clears it.
 """
 
 import enum

@@ -1,12 +1,12 @@
 """What a txn is made of: operations, compares, ranges, and their wire forms.
 
-Operations are values that a caller builds (``Put("a", "1")``) and this module turns into messages.
-Compares are built by comparing a *field* of a key with a value: ``kv.version("a") == 0``. To make that
-readable, the comparison operators of a field build a Compare instead of answering True or False; a
-field therefore cannot be hashed or tested for truth.
+Operations are values that a caller builds (``Put("a", "1")``) and this module turns into
+messages. Compares are built by comparing a *field* of a key with a value: ``kv.version("a") ==
+0``. To make that readable, the comparison operators of a field build a Compare instead of
+answering True or False; a field therefore cannot be hashed or tested for truth.
 
-A range is given as ``prefix``, or as ``start`` (included) and ``end`` (excluded), or as nothing for all
-keys. On the wire it is [key, range_end); a range_end of one zero byte means "to the end".
+A range is given as ``prefix``, or as ``start`` (included) and ``end`` (excluded), or as nothing
+for all keys. On the wire it is [key, range_end); a range_end of one zero byte means "to the end".
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,8 @@ def as_bytes(value: Bytes, name: str) -> bytes:
 
 
 def as_int64(value: int, name: str) -> int:
-    """The number, when it fits into 64 bits with a sign; LimitExceeded is for the cluster to say."""
+    """The number, when it fits into 64 bits with a sign; LimitExceeded is for the cluster to
+    say."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be int, not {type(value).__name__}")
     if not INT64_MIN <= value <= INT64_MAX:
@@ -200,7 +201,9 @@ class Field:
         message = wire.Compare(relation=relation, key=self._key, range_end=self._end)
         if self._name == "value":
             if not isinstance(other, (str, bytes)):
-                raise TypeError(f"a value is compared with str or bytes, not {type(other).__name__}")
+                raise TypeError(
+                    f"a value is compared with str or bytes, not {type(other).__name__}"
+                )
             message.value = as_bytes(other, "value")
         else:
             if not isinstance(other, int):

@@ -1,15 +1,17 @@
 """Sockets and clock for a dispatcher: the asyncio shell of the client.
 
-Each READY or OPENING link has one task that reads and one that writes. A caller's coroutine does no
-more than queue its call and wait for a future; one callback at the end of the loop pass sends what the
-pass has queued, so that concurrent calls share a frame. One timer serves all calls.
+Each READY or OPENING link has one task that reads and one that writes. A caller's coroutine does
+no more than queue its call and wait for a future; one callback at the end of the loop pass sends
+what the pass has queued, so that concurrent calls share a frame. One timer serves all calls.
 
 A pump belongs to the event loop it was made in. Bounds: opening a stream takes at most
-OPENING_SECONDS, closing a client about CLOSING_SECONDS, and a link with OUTBOX_BYTES_MAX unwritten gets
-nothing more until its node reads: calls then wait in the dispatcher, where their deadlines find them.
+OPENING_SECONDS, closing a client about CLOSING_SECONDS, and a link with OUTBOX_BYTES_MAX
+unwritten gets nothing more until its node reads: calls then wait in the dispatcher, where their
+deadlines find them.
 
-The hello that opens a stream names no cluster, although it could: the node's answer does, and is checked
-before the first request leaves, so that one place decides what a wrong cluster means for the caller.
+The hello that opens a stream names no cluster, although it could: the node's answer does, and is
+checked before the first request leaves, so that one place decides what a wrong cluster means for
+the caller.
 """
 
 import asyncio
@@ -80,6 +82,7 @@ class Pump:
         self._tasks: set[asyncio.Task[None]] = set()
         self._flush_due = False
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
 
     # --- What the client asks ---
 
@@ -141,12 +144,14 @@ class Pump:
 
     def _set_timer(self) -> None:
         wake = self._dispatcher.wake_at()
-        timer = self._timer
-        if timer is not None:
-            if wake is not None and timer.when() <= wake:
+        if self._timer is not None:
+            if wake is not None and self._timer_at <= wake:
                 return
-            timer.cancel()
-        self._timer = None if wake is None else self.loop.call_at(wake, self._wake)
+            self._timer.cancel()
+            self._timer = None
+        if wake is not None:
+            self._timer = self.loop.call_at(wake, self._wake)
+            self._timer_at = wake
 
     def _wake(self) -> None:
         self._timer = None

@@ -1,8 +1,8 @@
 """From Result messages to the values of ``_types``.
 
-A :class:`Decoder` names the arm of the Result that a request must be answered with, and turns it into
-a value. An answer with another arm (errors aside) means that client and node do not speak the same
-protocol, and ends the stream.
+A :class:`Decoder` names the arm of the Result that a request must be answered with, and turns it
+into a value. An answer with another arm (errors aside) means that client and node do not speak
+the same protocol, and ends the stream.
 """
 
 from collections.abc import Callable, Sequence
@@ -93,14 +93,16 @@ def _opened(result: wire.Result) -> OpenedSession:
 PUT = Decoder("put", _put)
 GET = Decoder("get", _get)
 DELETE = Decoder("delete", _delete)
-DELETE_RANGE = Decoder[wire.DeleteRangeResult]("delete_range", lambda result: result.delete_range)
-INCREMENT = Decoder[int]("increment", lambda result: result.increment.value)
+DELETE_RANGE: Decoder[wire.DeleteRangeResult] = Decoder(
+    "delete_range", lambda result: result.delete_range
+)
+INCREMENT: Decoder[int] = Decoder("increment", lambda result: result.increment.value)
 RANGE = Decoder("range", _range)
-TXN = Decoder[wire.TxnResult]("txn", lambda result: result.txn)
-COMPACT = Decoder[int]("compact", lambda result: result.compact.revision)
+TXN: Decoder[wire.TxnResult] = Decoder("txn", lambda result: result.txn)
+COMPACT: Decoder[int] = Decoder("compact", lambda result: result.compact.revision)
 MEMBERS = Decoder("members", _members)
 SESSION_OPEN = Decoder("session_open", _opened)
-SESSION_CLOSE = Decoder[None]("session_close", lambda result: None)
+SESSION_CLOSE: Decoder[None] = Decoder("session_close", lambda result: None)
 
 
 def deleted_range(message: wire.DeleteRangeResult) -> DeleteRangeResult:

@@ -1,9 +1,10 @@
 """The way to one group: what waits for it, and which link we believe leads there.
 
-A route with a *target* sends to it. A *trusted* target gets everything: it has answered for the group,
-or a node named it as the leader. An untrusted one gets a single call, the *probe*, until it answers; so
-the search for a new leader costs one refused request a step, however many calls wait. Without a target
-the route searches: one candidate after the other, round robin, every 10 to 20 ms.
+A route with a *target* sends to it. A *trusted* target gets everything: it has answered for the
+group, or a node named it as the leader. An untrusted one gets a single call, the *probe*, until
+it answers; so the search for a new leader costs one refused request a step, however many calls
+wait. Without a target the route searches: one candidate after the other, round robin, every 10 to
+20 ms.
 
 Commands and linearizable queries of a group share a route, since both need its leader. Queries that
 allow staleness have a route of their own, on which any replica is trusted.
@@ -95,5 +96,6 @@ class Route:
                 self.queries.appendleft(call)
 
     def silent(self, now: float, patience: float) -> bool:
-        """Whether the target has said nothing for this long. The caller knows that it owes answers."""
+        """Whether the target has said nothing for this long. The caller knows that it owes
+        answers."""
         return now - max(self.aimed_at, self.answered_at) > patience

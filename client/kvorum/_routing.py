@@ -1,16 +1,17 @@
 """Which group serves a key.
 
-The token of a key is the BLAKE2b hash of its *tag*, 64 bits, read as a big-endian number. The tag is
-what stands between the first ``{`` and the next ``}`` when that is not empty, else the whole key: keys
-that share a tag share a group, so that one transaction can hold them. Each partition owns an unbroken
-range of tokens; the number of partitions is fixed when a cluster is made, so no key ever changes its
-group. With one partition there is nothing to hash.
+The token of a key is the BLAKE2b hash of its *tag*, 64 bits, read as a big-endian number. The tag
+is what stands between the first ``{`` and the next ``}`` when that is not empty, else the whole
+key: keys that share a tag share a group, so that one transaction can hold them. Each partition
+owns an unbroken range of tokens; the number of partitions is fixed when a cluster is made, so no
+key ever changes its group. With one partition there is nothing to hash.
 
 These functions are part of the contract with every other client library; the test vectors are in
 ``tests/unit/test_routing.py``.
 """
 
 from bisect import bisect_right
+from collections.abc import Collection
 from hashlib import blake2b
 
 from kvorum._errors import InvalidRequest
@@ -45,9 +46,10 @@ def token_of(key: bytes) -> int:
 
 
 class RoutingTable:
-    """An immutable partition table. Raises InvalidRequest when the ranges leave a gap or overlap."""
+    """An immutable partition table. Raises InvalidRequest when the ranges leave a gap or
+    overlap."""
 
-    __slots__ = ("_firsts", "_groups", "_single", "leaders", "version")
+    __slots__ = ("_firsts", "_groups", "_single", "version")
 
     def __init__(self, table: PartitionTable) -> None:
         partitions = sorted(table.partitions, key=lambda partition: partition.token_first)
@@ -68,9 +70,6 @@ class RoutingTable:
         self._firsts = [partition.token_first for partition in partitions]
         self._groups = [partition.group for partition in partitions]
         self._single = self._groups[0] if len(self._groups) == 1 else 0
-        self.leaders = {
-            partition.group: partition.leader for partition in partitions if partition.leader
-        }
         assert CATALOG_GROUP not in self._groups, "the catalog owns no keys"
 
     @property
@@ -83,3 +82,16 @@ class RoutingTable:
         if self._single:
             return self._single
         return self._groups[bisect_right(self._firsts, token_of(key)) - 1]
+
+    def group_of_all(self, keys: Collection[bytes], *, ranges: bool) -> int:
+        """The one group that serves all keys; raises InvalidRequest when there is none.
+
+        ``ranges``: they name ranges too, which lie in every group.
+        """
+        groups = {self.group_of(key) for key in keys}
+        if len(groups) > 1 or (ranges and len(self._groups) > 1):
+            raise InvalidRequest(
+                "the keys of a txn must lie in one partition: give them a common {tag}; "
+                "ranges lie in all of them"
+            )
+        return groups.pop() if groups else self._groups[0]

@@ -1,9 +1,9 @@
 """Reading a range page by page, over one group or many.
 
-A group answers a page of items and the key at which it stopped. The first page fixes the revision; the
-following ones are read at that revision, so that writes in between neither appear nor tear the scan. A
-scan that allows staleness asks the following pages of any replica too: one that has not reached the
-revision yet is passed over by the dispatcher until one has.
+A group answers a page of items and the key at which it stopped. The first page fixes the
+revision; the following ones are read at that revision, so that writes in between neither appear
+nor tear the scan. A scan that allows staleness asks the following pages of any replica too: one
+that has not reached the revision yet is passed over by the dispatcher until one has.
 
 Keys are spread over groups by hash, so a range lies in all of them: their items are merged by key.
 """

@@ -1,19 +1,20 @@
 """The client's half of exactly-once: who may be sent under which number, and what may be forgotten.
 
-A session belongs to one client and one group. Each command takes the next *sequence* when it is first
-sent and keeps it through every repetition, so the group can tell a repetition from a new command and
-answer it with the stored result. ``acknowledged_below`` tells the group which results nobody wants any
-more: everything below the lowest sequence that still waits. A command that its caller gave up stops
-waiting like one that was answered; once nothing older waits, acknowledged_below passes it and a late
-copy of it can no longer be applied.
+A session belongs to one client and one group. Each command takes the next *sequence* when it is
+first sent and keeps it through every repetition, so the group can tell a repetition from a new
+command and answer it with the stored result. ``acknowledged_below`` tells the group which results
+nobody wants any more: everything below the lowest sequence that still waits. A command that its
+caller gave up stops waiting like one that was answered; once nothing older waits,
+acknowledged_below passes it and a late copy of it can no longer be applied.
 
 Sequences run at most ``window`` ahead of acknowledged_below; what does not fit is held back by the
 caller of :meth:`Session.take`, in its queue.
 
-A session dies after ``idle`` seconds of its group's log time without a command. Log time never runs
-faster than ours by more than an election timeout a turn, and we count from the *sending* of the last
-answered command; stopping at half the idle time leaves the other half for everything else. A retired
-session keeps serving the repetitions of what was sent under it; only new commands go elsewhere.
+A session dies after ``idle`` seconds of its group's log time without a command. Log time never
+runs faster than ours by more than an election timeout a turn, and we count from the *sending* of
+the last answered command; stopping at half the idle time leaves the other half for everything
+else. A retired session keeps serving the repetitions of what was sent under it; only new commands
+go elsewhere.
 
 No clock here: ``now`` is seconds of any monotonic clock.
 """
@@ -22,7 +23,16 @@ No clock here: ``now`` is seconds of any monotonic clock.
 class Session:
     """One open session of one group."""
 
-    __slots__ = ("_idle", "_low", "_next", "_waiting", "_window", "expired", "identifier", "used_at")
+    __slots__ = (
+        "_idle",
+        "_low",
+        "_next",
+        "_waiting",
+        "_window",
+        "expired",
+        "identifier",
+        "used_at",
+    )
 
     def __init__(self, identifier: int, *, idle_ms: int, window: int, now: float) -> None:
         assert identifier > 0, "0 is no session"

@@ -1,12 +1,12 @@
 """The same client without ``await``: derived from AsyncClient, method by method.
 
-A Client owns a thread with an event loop and an AsyncClient in it; each method hands the coroutine of
-its namesake to that loop and waits. Nothing is written twice: ``_blocking`` turns the type of a
-coroutine method into the type of a blocking one, parameters included, so editors and type checkers see
-the same signatures. A test compares the two surfaces.
+A Client owns a thread with an event loop and an AsyncClient in it; each method hands the
+coroutine of its namesake to that loop and waits. Nothing is written twice: ``_blocking`` turns
+the type of a coroutine method into the type of a blocking one, parameters included, so editors
+and type checkers see the same signatures. A test compares the two surfaces.
 
-Many threads may share a Client. It is slower than AsyncClient (two thread switches a call), and a single
-thread never has more than one call in flight: use put_many and get_many for bulk.
+Many threads may share a Client. It is slower than AsyncClient (two thread switches a call), and a
+single thread never has more than one call in flight: use put_many and get_many for bulk.
 """
 
 import asyncio
@@ -95,9 +95,9 @@ class Client:
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine in the client's loop and waits; an interrupt cancels it."""
-        if self._client._unusable is not None:
+        if self._client._caller.unusable is not None:
             coroutine.close()
-            raise self._client._unusable
+            raise self._client._caller.unusable
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()

@@ -76,7 +76,8 @@ OperationResult: TypeAlias = Union[
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """``succeeded`` says which branch ran; ``results`` has one answer for each of its operations."""
+    """``succeeded`` says which branch ran; ``results`` has one answer for each of its
+    operations."""
 
     succeeded: bool
     revision: int

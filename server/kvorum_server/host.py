@@ -334,7 +334,7 @@ class Host:
                 replica.consensus.connection_lost(other)
 
     def _drain(self, outbox: Outbox) -> None:
-        """Empties the consensus objects; what waits for nothing that is under way may go at once."""
+        """Empties the consensus objects; what waits for no write under way may go at once."""
         busy = True
         while busy:
             busy = False

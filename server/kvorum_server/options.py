@@ -133,11 +133,15 @@ def default_of(name: str) -> str:
     ('64MiB', '10min', 'n1')
     """
     default = _OPTIONS[name].default
-    if isinstance(default, int) and default > 0:
-        for suffix, factor in _SUFFIXES[unit_of(name)].items():
-            if default % factor == 0:
-                return f"{default // factor}{suffix}"
-    return str(default)
+    return amount_of(name, default) if isinstance(default, int) else str(default)
+
+
+def amount_of(name: str, value: int) -> str:
+    """A value of a numeric option as a user would write it, with the largest suffix that fits."""
+    for suffix, factor in _SUFFIXES[unit_of(name)].items():
+        if value > 0 and value % factor == 0:
+            return f"{value // factor}{suffix}"
+    return str(value)
 
 
 # --- The three places that values come from ---

@@ -38,7 +38,7 @@ URGENT = (
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Messages of one replica that promise what a write makes durable, and what it makes durable."""
+    """Messages of one replica that promise what a write makes durable, and what that is."""
 
     group: GroupId
     term: int
@@ -81,7 +81,7 @@ class Outbox:
         term: int,
         status: MachineStatus,
     ) -> None:
-        """Answers for a client; several of a turn for the same client and group become one Reply."""
+        """Answers for a client; those of a turn for one client and group become one Reply."""
         assert len(ids) == len(results)
         place = (connection, group)
         reply = self.replies.get(place)

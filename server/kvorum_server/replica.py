@@ -283,7 +283,7 @@ class Replica:
             return None
         return error_result(
             TOO_STALE,
-            f"this replica may be more than {staleness_ms_max} ms behind its leader; ask another one",
+            f"this replica may be over {staleness_ms_max} ms behind its leader; ask another one",
         )
 
     def _quorum_is_full(self) -> bool:
@@ -357,7 +357,7 @@ class Replica:
             else:
                 self.readers.allow(read.token, read.index)
         for target in ready.snapshot_targets:
-            self.transfers.begin(target)
+            self.transfers.begin(self, target)
 
     def _write(self, ready: Ready, outbox: Outbox) -> None:
         records: list[Record] = []

@@ -29,7 +29,7 @@ CHUNKS_PER_TURN = 4
 
 
 class Transfers:
-    """See the module's text. ``new_transfer`` and ``new_space`` give numbers unique on this node."""
+    """``new_transfer`` and ``new_space`` give numbers that are unique on this node."""
 
     def __init__(
         self,
@@ -50,10 +50,20 @@ class Transfers:
 
     # --- Sending ---
 
-    def begin(self, target: ReplicaId) -> None:
-        """A follower needs entries that the log no longer holds."""
+    def begin(self, replica: "Replica", target: ReplicaId) -> None:
+        """A follower needs entries that the log no longer holds.
+
+        It may have installed the last snapshot in this very turn and need a newer one already.
+        """
+        self._end_arrived(replica)
         if target not in self._senders:
             self._wanted.add(target)
+
+    def _end_arrived(self, replica: "Replica") -> None:
+        matched = replica.consensus.status().matched
+        for target, sender in list(self._senders.items()):
+            if matched.get(target, 0) >= sender.meta.index:
+                self._senders.pop(target).close()
 
     def produce(self, replica: "Replica", outbox: Outbox) -> None:
         """Starts what was begun in this turn and sends a bounded number of chunks.
@@ -172,11 +182,9 @@ class Transfers:
     def tick(self, replica: "Replica", outbox: Outbox) -> None:
         """Ends transfers that arrived or stand still."""
         if self._senders:
-            matched = replica.consensus.status().matched
+            self._end_arrived(replica)
             for target, sender in list(self._senders.items()):
-                if matched.get(target, 0) >= sender.meta.index:
-                    self._senders.pop(target).close()
-                elif not sender.tick():
+                if not sender.tick():
                     self._give_up(replica, target)
         receiver = self.receiver
         if receiver is not None and not receiver.tick(self._config.snapshot_timeout_ticks):

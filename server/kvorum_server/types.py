@@ -166,7 +166,7 @@ class SnapshotMeta:
     configuration: Configuration
 
 
-# --- Messages between replicas of a group. One value per message; answers are named ...Response. ---
+# --- Messages between replicas of a group: one value each; answers are named ...Response. ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ NO_ROUND = ReadRound()
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatRequest:
-    """I lead ``term``. ``echo`` is the follower's own send time of its newest response seen here."""
+    """I lead ``term``. ``echo``: the follower's own send time of its newest answer seen here."""
 
     term: int
     commit: int

@@ -63,6 +63,7 @@ def test_closing_twice_is_harmless(disk: Disk) -> None:
     file = disk.create("a", 1)
     file.close()
     file.close()
+    assert disk.open("a").size() == 1
 
 
 def test_names_are_sorted_and_only_ours(disk: Disk) -> None:

@@ -215,15 +215,6 @@ def test_stats_grow_with_the_rows_and_know_no_pressure_at_rest(engine: Engine) -
     assert 0 <= before.pressure < 1
 
 
-def test_an_engine_closes_under_scans_and_snapshots(engine: Engine) -> None:
-    engine.write({key(1, name): b"" for name in "abc"})
-    held: list[object] = [engine.snapshot(), engine.scan(key(1, "a"), key(1, "z"))]
-    begun = engine.scan(key(1, "a"), key(1, "z"))
-    held += [begun, next(begun)]
-    engine.write({key(1, "a"): None})
-    engine.close()
-
-
 class Model:
     """One engine beside plain dictionaries, and the views that are still held."""
 

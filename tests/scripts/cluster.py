@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from kvorum_server.config import Config
 from kvorum_server.consensus import PROTOCOLS
-from kvorum_server.consensus.core import Consensus, Randomness, Ready, Role
+from kvorum_server.consensus.core import Consensus, Randomness, ReadReady, Ready, Role
 from kvorum_server.types import (
     Configuration,
     ConsensusMessage,
@@ -67,6 +67,13 @@ class Disk:
         self.entries = kept[1:] if agrees else []
         self.start = start
 
+    def holds(self, entry: Entry) -> bool:
+        """Whether a committed entry is durable here, or in what was cut."""
+        if entry.index <= self.start.index:
+            return True
+        place = entry.index - self.start.index - 1
+        return place < len(self.entries) and self.entries[place] == entry
+
     @property
     def last(self) -> tuple[int, int]:
         """Index and term of the last durable entry."""
@@ -109,6 +116,7 @@ class Cluster:
         self.committed: dict[int, Entry] = {}
         self.leaders: dict[int, ReplicaId] = {}
         self.snapshot_targets: list[tuple[ReplicaId, ReplicaId]] = []
+        self.reads: list[ReadReady] = []
         self._randomness = randomness
         self._tell = tell
 
@@ -173,6 +181,7 @@ class Cluster:
             node.writes.append(Write(ready, node.consensus.term, node.installed))
             node.installed = None
             self._deliver_committed(node, ready.committed)
+            self.reads += ready.reads
             for read in ready.reads:
                 outcome = "refused" if read.index is None else f"at {read.index}"
                 self._tell("read", f"n{replica} read {read.token} {outcome}")
@@ -220,6 +229,8 @@ class Cluster:
         if role is Role.LEADER:
             known = self.leaders.setdefault(term, node.replica)
             assert known == node.replica, f"two leaders in term {term}"
+            for entry in self.committed.values():
+                assert node.disk.holds(entry), f"the leader of term {term} lacks {entry}"
         following = f" of n{leader}" if leader not in (None, node.replica) else ""
         self._tell("role", f"n{node.replica}@{term} {role.value}{following}: {reason}")
 
@@ -244,6 +255,10 @@ class Cluster:
             assert after.term >= before.term, "the term fell"
             assert after.commit >= before.commit, "the commit index fell"
             self.drain(target)
+
+    def holders(self, entry: Entry) -> set[ReplicaId]:
+        """The replicas, up or down, on whose disks a committed entry is safe."""
+        return {node.replica for node in self.nodes.values() if node.disk.holds(entry)}
 
     def partition(self, *sides: set[ReplicaId]) -> None:
         """Only replicas on the same side reach each other."""

@@ -1,18 +1,20 @@
 """The simulated twin of the real disk: a directory in memory that keeps exactly what it must.
 
-It makes the contract of ``kvorum_server.storage.disk`` as unhelpful as POSIX allows. A file has two
-faces: what a running process reads, and what is durable. Writes since the last ``sync`` of the file
-and changes of names since the last ``sync_directory`` are kept aside, and ``crash`` decides by its
-random source what becomes of each: it happened, it did not, or only pieces of it did, torn at any byte
-and in any order. Even the length of a file is only as durable as its last sync.
+It makes the contract of ``kvorum_server.storage.disk`` as unhelpful as POSIX allows. A file has
+two faces: what a running process reads, and what is durable. Writes since the last ``sync`` of the
+file and changes of names since the last ``sync_directory`` are kept aside, and ``crash`` decides
+by its random source what becomes of each: it happened, it did not, or only pieces of it did, torn
+at any byte and in any order. Even the length of a file is only as durable as its last sync.
 
-Faults are ordered by the test: ``capacity_bytes`` fills the disk, ``fail_next_sync`` makes a sync fail
-(and, like Linux, forgets that the pages were dirty: the next sync succeeds and writes nothing),
-``flip`` turns one bit of what is stored. Everything is a function of the random source given.
+Faults are ordered by the test: ``capacity_bytes`` fills the disk, ``fail_next_sync`` makes a sync
+fail (and, like Linux, forgets that the pages were dirty: the next sync succeeds and writes
+nothing), ``flip`` turns one bit of what is stored. Everything is a function of the random source
+given.
 """
 
 import errno
 from dataclasses import dataclass, field
+from itertools import pairwise
 from random import Random
 
 from kvorum_server.storage.disk import DiskFull
@@ -186,7 +188,7 @@ class SimulatedDisk:
             return [(0, size)]
         cuts = sorted(self.random.randrange(size + 1) for _ in range(self.random.randrange(1, 4)))
         edges = [0, *cuts, size]
-        pieces = list(zip(edges, edges[1:], strict=False))
+        pieces = list(pairwise(edges))
         if fate == 2:
             return pieces[: self.random.randrange(len(pieces))]
         return [piece for piece in pieces if self.random.random() < 0.5]

@@ -45,7 +45,7 @@ class SimulatedEngine(MemoryEngine):
         return self._flushed + len(self._batches)
 
     def finish_flush(self, reach: int) -> None:
-        """The flush that got ``reach`` at its start is done. A crash in between forgets the flush."""
+        """The flush that got ``reach`` at its start is done; one that met a crash never is."""
         assert reach <= self._flushed + len(self._batches), "a flush reaches what was written"
         done = max(0, reach - self._flushed)
         for batch in self._batches[:done]:

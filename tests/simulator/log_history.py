@@ -1,10 +1,11 @@
 """A random life of one write-ahead log, compared with a model after every crash.
 
-The model knows nothing of segments or frames: it is a dictionary per group, and a copy of it is kept
-for every write since the last sync. After a crash the log must have come back as one of these copies
-(a crash cuts the history somewhere between the last sync and the last append, never inside a write);
-after a mere restart of the process as the last one. Segments are tiny, so that rolling, removal and
-oversized writes are everyday events; sometimes the disk is full, sometimes a sync fails.
+The model knows nothing of segments or frames: it is a dictionary per group, and a copy of it is
+kept for every write since the last sync. After a crash the log must have come back as one of these
+copies (a crash cuts the history somewhere between the last sync and the last append, never inside
+a write); after a mere restart of the process as the last one. Segments are tiny, so that rolling,
+removal and oversized writes are everyday events; sometimes the disk is full, sometimes a sync
+fails.
 
 ``LogHistory(seed).run(steps)`` raises AssertionError when the log breaks its promise.
 """
@@ -41,7 +42,7 @@ class ModelReplica:
     replica: int
     space: int
     configuration: Configuration
-    hard_state: HardState = HardState()
+    hard_state: HardState = field(default_factory=HardState)
     start: tuple[int, int, int] = (0, 0, 0)
     entries: list[Entry] = field(default_factory=list)
     checkpoint_index: int = 0

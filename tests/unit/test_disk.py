@@ -1,4 +1,4 @@
-"""What only the real disk does (locks, refusals of the system) and only the simulated one (crashes)."""
+"""What only the real disk does (locks, refusals) and only the simulated one (crashes)."""
 
 import os
 import subprocess
@@ -94,7 +94,9 @@ def test_a_crash_never_touches_what_was_synced() -> None:
 def test_a_crash_loses_keeps_or_tears_what_was_not() -> None:
     found = survivors(b"word", synced=False)
     assert {b"word", b"\0\0\0\0", b"wo\0\0", b"\0\0rd"} <= found
-    assert all(byte in (0, whole) for left in found for byte, whole in zip(left, b"word"))
+    assert all(
+        byte in (0, whole) for left in found for byte, whole in zip(left, b"word", strict=True)
+    )
 
 
 def test_a_name_that_was_not_synced_may_vanish_or_stay() -> None:

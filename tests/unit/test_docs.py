@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from kvorum_server.config import Config
-from kvorum_server.options import CHOICES, CLIENT_VARIABLES, GROUPS, default_of
+from kvorum_server.options import CLIENT_VARIABLES, GROUPS, amount_of, default_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -35,10 +35,8 @@ def option_tables() -> Iterator[str]:
         shown = f"`{default_of(option.name)}`" if default_of(option.name) else "none"
         meaning = str(option.metadata["help"])
         least = option.metadata["minimum"]
-        if option.name in CHOICES:
-            meaning += f" One of: {', '.join(CHOICES[option.name])}."
         if least is not None and least > 1:
-            meaning += f" At least {least}."
+            meaning += f" At least {amount_of(option.name, least)}."
         yield f"| `{option.name}` | {shown} | {meaning} |\n"
 
 

@@ -98,12 +98,30 @@ def txns_of(operations: st.SearchStrategy[Operation]) -> st.SearchStrategy[Txn]:
 
 
 txns = txns_of(st.one_of(plain_operations, st.builds(Operation, txn=txns_of(plain_operations))))
+doomed_txns = st.builds(
+    lambda done, failing: Txn(success=[*done, failing]),
+    done=st.lists(plain_operations, min_size=1, max_size=3),
+    failing=st.builds(Operation, put=leased_puts),
+)
+past_reads = st.builds(
+    Txn,
+    success=st.lists(
+        st.one_of(
+            st.builds(Operation, range=st.builds(Range, key=KEYS, revision=st.integers(1, 12))),
+            st.builds(Operation, put=puts),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
 commands = st.one_of(
     st.builds(Submission, put=st.one_of(puts, puts, keeping_puts, leased_puts)),
     st.builds(Submission, delete=deletes),
     st.builds(Submission, delete_range=delete_ranges),
     st.builds(Submission, increment=increments),
     st.builds(Submission, txn=txns),
+    st.builds(Submission, txn=doomed_txns),
+    st.builds(Submission, txn=past_reads),
     st.builds(Submission, compact=st.builds(Compact, revision=st.integers(0, 15))),
 )
 entries = st.lists(commands, min_size=0, max_size=5)

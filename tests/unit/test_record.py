@@ -1,4 +1,4 @@
-"""Records as bytes: the same for ever, back again, and never anything but CorruptRecord for garbage."""
+"""Records as bytes: the same for ever, back again, and CorruptRecord for garbage."""
 
 import google_crc32c
 import pytest
@@ -120,9 +120,7 @@ records: st.SearchStrategy[Record] = st.one_of(
         small_numbers,
         st.builds(SnapshotMeta, numbers, numbers, numbers, configurations),
     ),
-    st.builds(
-        CheckpointTaken, st.lists(st.tuples(small_numbers, numbers), max_size=5).map(tuple)
-    ),
+    st.builds(CheckpointTaken, st.lists(st.tuples(small_numbers, numbers), max_size=5).map(tuple)),
     st.builds(LogCut, small_numbers, numbers, numbers, numbers, numbers, configurations),
     st.builds(ReplicaRetired, small_numbers, numbers),
 )
@@ -150,9 +148,10 @@ def test_a_damaged_body_is_a_record_or_a_corrupt_one(record: Record, data: st.Da
         body[place] ^= 1 << data.draw(st.integers(0, 7))
     cut = data.draw(st.integers(0, len(body)))
     try:
-        decode(*address(record), bytes(body[:cut]))
-    except CorruptRecord as error:
-        assert "\n" not in str(error)
+        found = decode(*address(record), bytes(body[:cut]))
+    except CorruptRecord:
+        return
+    assert type(found) is type(record)
 
 
 @given(records.filter(lambda record: not isinstance(record, ReplicaRetired | BootstrapRecord)))

@@ -85,8 +85,8 @@ class Ready:
     committed: list[Entry] = field(default_factory=list)
     reads: list[ReadReady] = field(default_factory=list)
     snapshot_targets: list[ReplicaId] = field(default_factory=list)
-    """Replicas that need entries which the log no longer holds: send them a snapshot. One that is
-    named again while a snapshot is on its way to it needs no second one."""
+    """Replicas that need entries which the log no longer holds: send them a snapshot. It has arrived
+    when ``matched`` of the replica reaches its index; otherwise say ``snapshot_failed`` in the end."""
     transitions: list[Transition] = field(default_factory=list)
 
 

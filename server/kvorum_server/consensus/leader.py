@@ -144,7 +144,9 @@ class Leader:
 
     def has_work(self) -> bool:
         """Whether ``flush`` would send anything."""
-        return self._replication_due or (self._may_serve_reads() and self.raft.reads.can_start())
+        if self._may_serve_reads() and self.raft.reads.can_start():
+            return True
+        return self._replication_due and any(map(self._can_send, self.followers.values()))
 
     def flush(self) -> None:
         """Once a turn: sends what the turn appended, and one read round for all reads of the

@@ -256,7 +256,8 @@ class Log:
         """Starts again at a snapshot (Raft paper, section 7).
 
         If the log holds the snapshot's last entry, what follows it agrees with the leader's log and
-        stays. Otherwise nothing stays: it could conflict with what was committed meanwhile.
+        stays; it is written again behind the record of the installation, which drops all entries on
+        disk. Otherwise nothing stays: it could conflict with what was committed meanwhile.
         """
         assert meta.index > self.start_index, "a snapshot never takes the log back"
         if self.term_of(meta.index) != meta.term:
@@ -268,8 +269,9 @@ class Log:
         else:
             self._start_at(meta.index, meta.term, meta.stamp)
             self._configurations[0] = (meta.index, meta.configuration)
-        self.written = max(self.written, meta.index)
-        self.durable = max(self.durable, meta.index)
+        self.written = self.durable = meta.index
+        for write in self._writes:
+            write.confirms = min(write.confirms, meta.index)
         assert self.start_index <= self.durable <= self.written <= self.last_index, (
             "the log is whole"
         )

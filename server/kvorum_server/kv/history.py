@@ -11,7 +11,7 @@ them, so nothing deterministic may be decided from it; a transaction therefore r
 key by key.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import repeat
 from typing import Protocol
 
@@ -32,6 +32,7 @@ from kvorum_server.storage.rows import (
     table_end,
     table_prefix,
     table_range,
+    unescape,
 )
 
 POINTER_ROWS = 16
@@ -52,6 +53,10 @@ class View(Protocol):
         ...
 
 
+Pending = Callable[[int, bytes, int], bytes]
+"""The version of (chunk, key, revision) among the events of the entry being applied."""
+
+
 class History:
     """The read side of a group's past. Holds no state but where the tables are."""
 
@@ -64,8 +69,13 @@ class History:
         self._event_prefix = table_prefix(space, Table.EVENT)
         self._event_end = table_end(space, Table.EVENT)
 
-    def version_at(self, view: View, key: bytes, revision: int) -> bytes | None:
-        """The version of one key at a revision, None when the key was not there."""
+    def version_at(
+        self, view: View, key: bytes, revision: int, pending: Pending | None = None
+    ) -> bytes | None:
+        """The version of one key at a revision, None when the key was not there.
+
+        While an entry is applied, its own events are no rows yet: ``pending`` knows them.
+        """
         escaped = escape(key)
         current = view.get(self._current_prefix + escaped)
         if current is not None and mod_revision(current) <= revision:
@@ -74,7 +84,7 @@ class History:
         newest = next(view.scan(start, start + REVISION.pack(revision + 1), reverse=True), None)
         if newest is None:
             return None
-        return self._resolve(view, escaped, *newest)
+        return self._resolve(view, escaped, *newest, pending)
 
     def versions_at(self, view: View, query: Range) -> Iterator[tuple[bytes, bytes] | None]:
         """(escaped key, version) of every key of a range at the query's revision, in scan order.
@@ -113,14 +123,21 @@ class History:
                 else:
                     if newest[1][0] == HistoryKind.POINTER:
                         yield from repeat(None, POINTER_ROWS)
-                    found = self._resolve(view, escaped, *newest)
+                    found = self._resolve(view, escaped, *newest, None)
             yield None if found is None else (escaped, found)
 
     def _scan(self, view: View, table: Table, query: Range) -> Iterator[tuple[bytes, bytes]]:
         start, end = table_range(self.space, table, query.key, query.range_end)
         return view.scan(start, end, reverse=query.reverse) if start < end else iter(())
 
-    def _resolve(self, view: View, escaped: bytes, row_key: bytes, row: bytes) -> bytes | None:
+    def _resolve(
+        self,
+        view: View,
+        escaped: bytes,
+        row_key: bytes,
+        row: bytes,
+        pending: Pending | None,
+    ) -> bytes | None:
         """The version that a history row stands for; None for a tombstone."""
         if row[0] == HistoryKind.INLINE:
             return row[1:]
@@ -130,6 +147,8 @@ class History:
         (revision,) = REVISION.unpack_from(row_key, len(row_key) - REVISION.size)
         first_key = self._event_prefix + EVENT_KEY.pack(revision, 0)
         first = next(view.scan(first_key, self._event_end), None)
+        if first is None and pending is not None:
+            return pending(chunk, unescape(escaped), revision)
         if first is None:
             raise DamagedRows(self.space, f"no event row holds revision {revision}")
         event_key, events = first

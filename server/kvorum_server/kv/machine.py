@@ -41,7 +41,7 @@ from kvorum_server.config import Config
 from kvorum_server.kv.admission import Admission
 from kvorum_server.kv.compaction import Cleaner, Retention
 from kvorum_server.kv.history import History
-from kvorum_server.kv.mvcc import FIRST_REVISION, Store, fill_item
+from kvorum_server.kv.mvcc import FIRST_REVISION, Versions, fill_item
 from kvorum_server.kv.operations import Operations, check_revision, compacted
 from kvorum_server.kv.refusal import Refusal, refused
 from kvorum_server.kv.scan import Budget, Page, RangeScan, range_rows
@@ -76,8 +76,8 @@ class KvMachine:
         "_sessions",
         "_space",
         "_stamp",
-        "_store",
         "_term",
+        "_versions",
     )
 
     def __init__(self, *, space: int, overlay: Overlay, config: Config, group: GroupId) -> None:
@@ -94,11 +94,11 @@ class KvMachine:
         self._config = config
         self._current_prefix = table_prefix(space, Table.CURRENT)
         self._index, self._term, self._stamp = meta.index, meta.term, meta.stamp
-        self._store = Store(
+        self._versions = Versions(
             space, overlay, revision=meta.revision, compacted_revision=meta.compacted_revision
         )
         self._history = History(space)
-        self._operations = Operations(self._store, self._history, overlay)
+        self._operations = Operations(self._versions, self._history, overlay)
         self._sessions = SessionTable(space, overlay, config)
         self._cleaner = Cleaner(space, overlay)
         self._retention = Retention(config)
@@ -132,20 +132,20 @@ class KvMachine:
         if entry.kind is EntryKind.COMMANDS:
             if submissions is None:
                 submissions = _parse(entry.payload)
-            revision = self._store.revision
+            revision = self._versions.revision
             results = self._apply_commands(entry, submissions)
             assert len(results) == len(submissions), "every submission has its result"
-            assert self._store.revision >= revision, "the revision never goes back"
+            assert self._versions.revision >= revision, "the revision never goes back"
         self._index, self._term, self._stamp = entry.index, entry.term, entry.stamp
         self._overlay.put(self._meta_key, self._meta().encode())
-        self._retention.note(entry.stamp, self._store.revision)
+        self._retention.note(entry.stamp, self._versions.revision)
         return results
 
     def _apply_commands(self, entry: Entry, submissions: Sequence[Submission]) -> list[bytes]:
         """Every command of an entry, once for each (session, sequence)."""
-        store, sessions = self._store, self._sessions
+        versions, sessions = self._versions, self._sessions
         sessions.begin_entry(entry.index, entry.stamp)
-        store.begin_entry(entry.stamp)
+        versions.begin_entry(entry.stamp)
         results = []
         for position, submission in enumerate(submissions):
             arm = submission.WhichOneof("command")
@@ -166,7 +166,7 @@ class KvMachine:
                         result = self._execute(arm, submission)
                         session.keep(sequence, result)
             results.append(result)
-        store.finish_entry()
+        versions.finish_entry()
         sessions.finish_entry()
         return results
 
@@ -185,9 +185,9 @@ class KvMachine:
     def _put(self, put: Put) -> bytes:
         if put.lease or put.previous or put.ignore_value or put.ignore_lease:
             return self._run(self._operations.put, put)
-        self._store.put(put.key, put.value)
+        self._versions.put(put.key, put.value)
         answer = self._answer
-        answer.put.revision = self._store.commit()
+        answer.put.revision = self._versions.commit()
         return answer.SerializeToString()
 
     def _delete(self, delete: Delete) -> bytes:
@@ -203,24 +203,24 @@ class KvMachine:
         """One operation as a command of its own."""
         result = Result()
         operation(command, result, Budget(self._config))
-        self._store.commit()
+        self._versions.commit()
         return result.SerializeToString()
 
     def _txn(self, txn: Txn) -> bytes:
         result = Result()
-        Transaction(self._store, self._operations, Budget(self._config)).run(txn, result)
-        self._store.commit()
+        Transaction(self._versions, self._operations, Budget(self._config)).run(txn, result)
+        self._versions.commit()
         return result.SerializeToString()
 
     def _compact(self, compact: Compact) -> bytes:
         """Visible at once; what it forgets is cleared away in slices, see ``compaction``."""
-        store, revision = self._store, compact.revision
-        if revision <= store.compacted_revision:
-            raise compacted(store, revision)
-        check_revision(store, revision)
-        store.compacted_revision = revision
+        versions, revision = self._versions, compact.revision
+        if revision <= versions.compacted_revision:
+            raise compacted(versions, revision)
+        check_revision(versions, revision)
+        versions.compacted_revision = revision
         result = Result()
-        result.compact.revision = store.revision
+        result.compact.revision = versions.revision
         return result.SerializeToString()
 
     def _open_session(self, _: SessionOpen, position: int) -> bytes:
@@ -260,27 +260,27 @@ class KvMachine:
         if not key:
             raise Refusal(ErrorCode.INVALID_REQUEST, "the key is empty")
         if get.revision:
-            check_revision(self._store, get.revision)
+            check_revision(self._versions, get.revision)
             version = self._history.version_at(engine, key, get.revision)
         else:
             version = engine.get(self._current_prefix + escape(key))
         result = Result()
         answer = result.get
-        answer.revision = self._store.revision
+        answer.revision = self._versions.revision
         if version is not None:
             fill_item(answer.item, key, version)
         return result
 
     def _range(self, query: Range) -> Result | Scan:
-        store = self._store
+        versions = self._versions
         if not query.key and not query.range_end:
             raise Refusal(ErrorCode.INVALID_REQUEST, "the key is empty")
         if query.revision:
-            check_revision(store, query.revision)
+            check_revision(versions, query.revision)
         snapshot = self._overlay.engine.snapshot()
         rows = range_rows(snapshot, self._history, query)
         budget = None if query.count_only else Budget(self._config)
-        page = Page(query, store.revision, Result(), budget)
+        page = Page(query, versions.revision, Result(), budget)
         scan = RangeScan(snapshot, rows, page, self._config.scan_slice_rows)
         return scan.advance() or scan
 
@@ -288,8 +288,8 @@ class KvMachine:
 
     def maintenance(self) -> Submission | None:
         """The compaction that is due by count or age."""
-        store = self._store
-        revision = self._retention.due(self._stamp, store.revision, store.compacted_revision)
+        versions = self._versions
+        revision = self._retention.due(self._stamp, versions.revision, versions.compacted_revision)
         if revision is None:
             return None
         return Submission(compact=Compact(revision=revision))
@@ -297,7 +297,7 @@ class KvMachine:
     def clear_away(self) -> bool:
         """One slice of what compaction has forgotten."""
         return self._cleaner.advance(
-            self._store.compacted_revision, self._config.compaction_slice_rows
+            self._versions.compacted_revision, self._config.compaction_slice_rows
         )
 
     def status(self) -> MachineStatus:
@@ -306,8 +306,8 @@ class KvMachine:
             applied_index=self._index,
             applied_term=self._term,
             log_time=self._stamp,
-            revision=self._store.revision,
-            compacted_revision=self._store.compacted_revision,
+            revision=self._versions.revision,
+            compacted_revision=self._versions.compacted_revision,
             sessions=len(self._sessions),
         )
 
@@ -318,7 +318,9 @@ class KvMachine:
             assert self._index == 0, "an applied entry leaves a meta row"
         else:
             assert MetaRow.decode(self._space, row) == self._meta(), "memory is at the rows' place"
-        assert self._store.compacted_revision <= self._store.revision, "the future is not compacted"
+        assert self._versions.compacted_revision <= self._versions.revision, (
+            "the future is not compacted"
+        )
         self._sessions.check_invariants()
 
     def _meta(self) -> MetaRow:
@@ -326,8 +328,8 @@ class KvMachine:
             self._index,
             self._term,
             self._stamp,
-            self._store.revision,
-            self._store.compacted_revision,
+            self._versions.revision,
+            self._versions.compacted_revision,
         )
 
 

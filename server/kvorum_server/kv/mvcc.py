@@ -36,10 +36,12 @@ from kvorum_server.kv.rows import (
     TOMBSTONE,
     VERSION,
     HistoryKind,
+    mod_revision,
 )
 from kvorum_server.storage.overlay import Overlay
 from kvorum_server.storage.rows import (
     PREFIX_BYTES,
+    DamagedRows,
     Table,
     escape,
     table_prefix,
@@ -51,17 +53,17 @@ FIRST_REVISION = 1
 """The revision of an empty group."""
 
 
-class Store:
+class Versions:
     """The write side of a group's map, over the turn's overlay.
 
     >>> from kvorum_server.storage.memory import MemoryEngine
-    >>> store = Store(1, Overlay(MemoryEngine()), revision=1, compacted_revision=0)
-    >>> store.begin_entry(stamp=1000)
-    >>> store.put(b"greeting", b"hello"); store.commit()
+    >>> versions = Versions(1, Overlay(MemoryEngine()), revision=1, compacted_revision=0)
+    >>> versions.begin_entry(stamp=1000)
+    >>> versions.put(b"greeting", b"hello"); versions.commit()
     2
-    >>> store.delete(b"missing"); store.commit()
+    >>> versions.delete(b"missing"); versions.commit()
     2
-    >>> store.finish_entry()
+    >>> versions.finish_entry()
     """
 
     __slots__ = (
@@ -165,6 +167,15 @@ class Store:
             return
         for row_key, version in self._overlay.scan(start, end):
             yield unescape(row_key[PREFIX_BYTES:]), version
+
+    def pending(self, chunk: int, key: bytes, revision: int) -> bytes:
+        """A version whose event belongs to the entry being applied and is no row yet."""
+        parts = self._chunks[chunk]
+        for place in range(1, len(parts), 3):
+            version = parts[place + 1]
+            if parts[place] == key and mod_revision(version) == revision:
+                return version
+        raise DamagedRows(self.space, f"revision {revision} is in no event row and not pending")
 
     # --- Writing ---
 

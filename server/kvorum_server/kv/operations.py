@@ -12,7 +12,7 @@ import re
 
 from kvorum_proto.command_pb2 import Delete, DeleteRange, ErrorCode, Increment, Put, Range, Result
 from kvorum_server.kv.history import History, View
-from kvorum_server.kv.mvcc import FIRST_REVISION, Store, fill_item, lease_of, value_of
+from kvorum_server.kv.mvcc import FIRST_REVISION, Versions, fill_item, lease_of, value_of
 from kvorum_server.kv.refusal import Refusal
 from kvorum_server.kv.scan import Budget, Page, range_rows
 from kvorum_server.storage.rows import escape
@@ -24,23 +24,23 @@ _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")
 
 
 class Operations:
-    """The operations of a group, on its store."""
+    """The operations of a group, on its versions."""
 
-    __slots__ = ("_history", "_overlay", "_store")
+    __slots__ = ("_history", "_overlay", "_versions")
 
-    def __init__(self, store: Store, history: History, overlay: View) -> None:
-        self._store = store
+    def __init__(self, versions: Versions, history: History, overlay: View) -> None:
+        self._versions = versions
         self._history = history
         self._overlay = overlay
 
     def put(self, put: Put, result: Result, budget: Budget) -> None:
         """Sets a key. KEY_NOT_FOUND where something of an absent key was to be kept."""
-        store = self._store
+        versions = self._versions
         if put.lease:
             raise Refusal(ErrorCode.LEASE_NOT_FOUND, f"lease {put.lease} does not exist")
         value, lease = put.value, 0
         if put.ignore_value or put.ignore_lease or put.previous:
-            present = store.get(put.key)
+            present = versions.get(put.key)
             if present is None and (put.ignore_value or put.ignore_lease):
                 raise Refusal(ErrorCode.KEY_NOT_FOUND, "there is no value or lease to keep")
             if present is not None:
@@ -51,26 +51,26 @@ class Operations:
                 if put.previous:
                     _spend(budget, present)
                     fill_item(result.put.previous, put.key, present)
-        store.put(put.key, value, lease)
-        result.put.revision = store.revision_so_far
+        versions.put(put.key, value, lease)
+        result.put.revision = versions.revision_so_far
 
     def delete(self, delete: Delete, result: Result, budget: Budget) -> None:
         """Deletes a key. One that is not there is no refusal and takes no revision."""
-        store = self._store
+        versions = self._versions
         if delete.previous:
-            present = store.get(delete.key)
+            present = versions.get(delete.key)
             if present is not None:
                 _spend(budget, present)
                 fill_item(result.delete.previous, delete.key, present)
-        result.delete.deleted = store.delete(delete.key) is not None
-        result.delete.revision = store.revision_so_far
+        result.delete.deleted = versions.delete(delete.key) is not None
+        result.delete.revision = versions.revision_so_far
 
     def delete_range(self, delete: DeleteRange, result: Result, budget: Budget) -> None:
         """Deletes the first keys of a range, as many as the budget has; all or none if atomic."""
-        store, answer = self._store, result.delete_range
+        versions, answer = self._versions, result.delete_range
         doomed: list[tuple[bytes, bytes]] = []
         next_key = b""
-        for key, version in store.scan(delete.key, delete.range_end):
+        for key, version in versions.scan(delete.key, delete.range_end):
             if len(doomed) == budget.keys_left or (
                 delete.previous and not budget.take(len(key) + len(version))
             ):
@@ -82,18 +82,18 @@ class Operations:
                 ErrorCode.RANGE_TOO_LARGE, "the range is too large to be deleted in one step"
             )
         for key, version in doomed:
-            store.delete(key)
+            versions.delete(key)
             if delete.previous:
                 fill_item(answer.previous.add(), key, version)
         budget.keys_left -= len(doomed)
         answer.deleted = len(doomed)
         answer.next_key = next_key
-        answer.revision = store.revision_so_far
+        answer.revision = versions.revision_so_far
 
     def increment(self, increment: Increment, result: Result, budget: Budget) -> None:
         """Adds to the number under a key; an absent key counts as 0. The lease stays."""
-        store = self._store
-        present = store.get(increment.key)
+        versions = self._versions
+        present = versions.get(increment.key)
         number, lease = 0, 0
         if present is not None:
             number, lease = _integer(value_of(present)), lease_of(present)
@@ -104,23 +104,25 @@ class Operations:
             raise Refusal(
                 ErrorCode.OUT_OF_BOUNDS, f"{number} is not in the range {minimum} to {maximum}"
             )
-        store.put(increment.key, b"%d" % number, lease)
+        versions.put(increment.key, b"%d" % number, lease)
         result.increment.value = number
-        result.increment.revision = store.revision_so_far
+        result.increment.revision = versions.revision_so_far
 
     def range(self, query: Range, result: Result, budget: Budget) -> None:
         """Reads a range of the present or one key of the past, inside a transaction."""
-        store = self._store
+        versions = self._versions
         if query.revision:
             if query.range_end:
                 raise Refusal(
                     ErrorCode.INVALID_REQUEST,
                     "a transaction reads the past key by key; read the range with a query",
                 )
-            check_revision(store, query.revision)
-        page = Page(query, store.revision_so_far, result, budget)
+            check_revision(versions, query.revision)
+        page = Page(query, versions.revision_so_far, result, budget)
         if query.revision:
-            version = self._history.version_at(self._overlay, query.key, query.revision)
+            version = self._history.version_at(
+                self._overlay, query.key, query.revision, versions.pending
+            )
             if version is not None:
                 page.take(escape(query.key), version)
             return
@@ -130,21 +132,21 @@ class Operations:
                 break
 
 
-def check_revision(store: Store, revision: int) -> None:
+def check_revision(versions: Versions, revision: int) -> None:
     """Refuses a revision that is not there yet, not any more, or never was."""
     if revision < 0:
         raise Refusal(ErrorCode.INVALID_REQUEST, f"{revision} is no revision; 0 means now")
-    if revision > store.revision:
+    if revision > versions.revision:
         raise Refusal(
-            ErrorCode.FUTURE_REVISION, f"revision {revision} is ahead of {store.revision}"
+            ErrorCode.FUTURE_REVISION, f"revision {revision} is ahead of {versions.revision}"
         )
-    if revision < store.compacted_revision:
-        raise compacted(store, revision)
+    if revision < versions.compacted_revision:
+        raise compacted(versions, revision)
 
 
-def compacted(store: Store, revision: int) -> Refusal:
+def compacted(versions: Versions, revision: int) -> Refusal:
     """The refusal of a revision that compaction has forgotten, with the oldest one left."""
-    oldest = max(store.compacted_revision, FIRST_REVISION)
+    oldest = max(versions.compacted_revision, FIRST_REVISION)
     return Refusal(
         ErrorCode.COMPACTED,
         f"revision {revision} was compacted; the oldest is {oldest}",

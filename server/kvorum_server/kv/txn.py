@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kvorum_proto.command_pb2 import Compare, ErrorCode, Operation, Result, Txn
-from kvorum_server.kv.mvcc import Store, value_of
+from kvorum_server.kv.mvcc import Versions, value_of
 from kvorum_server.kv.operations import Operations
 from kvorum_server.kv.refusal import Refusal
 from kvorum_server.kv.rows import VERSION
@@ -52,21 +52,21 @@ class Path:
 class Transaction:
     """One run of one Txn command."""
 
-    __slots__ = ("_budget", "_operations", "_store")
+    __slots__ = ("_budget", "_operations", "_versions")
 
-    def __init__(self, store: Store, operations: Operations, budget: Budget) -> None:
-        self._store = store
+    def __init__(self, versions: Versions, operations: Operations, budget: Budget) -> None:
+        self._versions = versions
         self._operations = operations
         self._budget = budget
 
     def run(self, txn: Txn, result: Result) -> None:
         """Applies the transaction as a whole, or raises Refusal and has changed nothing."""
         path = self._choose(txn)
-        self._store.begin_transaction()
+        self._versions.begin_transaction()
         try:
             self._run(txn, path, result)
         except Refusal:
-            self._store.roll_back()
+            self._versions.roll_back()
             raise
 
     def _run(self, txn: Txn, path: Path, result: Result) -> None:
@@ -92,7 +92,7 @@ class Transaction:
                     self._run(operation.txn, next(nested), one)
                 case _:
                     raise Refusal(ErrorCode.MALFORMED, "an operation of the transaction is empty")
-        answer.revision = self._store.revision_so_far
+        answer.revision = self._versions.revision_so_far
 
     # --- Which branch ---
 
@@ -110,9 +110,9 @@ class Transaction:
         if compare.WhichOneof("target") is None or compare.relation not in _INTEGER_RELATIONS:
             raise Refusal(ErrorCode.MALFORMED, "a compare has no target or an unknown relation")
         if not compare.range_end:
-            return _compare(compare, self._store.get(compare.key))
+            return _compare(compare, self._versions.get(compare.key))
         empty = True
-        for _, version in self._store.scan(compare.key, compare.range_end):
+        for _, version in self._versions.scan(compare.key, compare.range_end):
             if self._budget.keys_left == 0:
                 raise Refusal(ErrorCode.RANGE_TOO_LARGE, "the transaction compares too many keys")
             self._budget.keys_left -= 1

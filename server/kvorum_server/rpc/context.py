@@ -1,4 +1,4 @@
-"""What our handlers need of a gRPC call on the server side, typed as we use it: frames are bytes."""
+"""What our handlers need of a gRPC call on the server side; frames are bytes."""
 
 from typing import NoReturn, Protocol
 

@@ -25,9 +25,9 @@ from kvorum_server.config import Config
 from kvorum_server.events import Bootstrapped, Event, PeerConnected, PeerDisconnected, Received
 from kvorum_server.outbox import URGENT
 from kvorum_server.rpc.codec import MalformedFrame, encode_frame, envelope_from_proto, parse_frame
+from kvorum_server.rpc.context import ServicerContext
 from kvorum_server.rpc.handshake import Refused, Self, judge
 from kvorum_server.rpc.pipe import Pipe, Stream
-from kvorum_server.rpc.context import ServicerContext
 from kvorum_server.types import AppendRequest, Envelope, NodeId, SnapshotChunk
 
 EXCHANGE = "/kvorum.v1.Peer/Exchange"

@@ -20,7 +20,7 @@ SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", PEER_MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", PEER_MESSAGE_BYTES_MAX),
-    # Our own peers and clients ping every few seconds; the defaults would call that abuse and hang up.
+    # Peers and clients ping every few seconds; the defaults call that abuse and hang up.
     ("grpc.http2.min_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),

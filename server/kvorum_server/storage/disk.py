@@ -42,7 +42,10 @@ class Disk(Protocol):
     """One directory, flat: names have no slash."""
 
     def create(self, name: str, size: int) -> DiskFile:
-        """A new file of ``size`` zero bytes, blocks allocated; DiskFull when there is no room."""
+        """A new file of ``size`` zero bytes, blocks allocated.
+
+        DiskFull when there is no room: then no file is left. FileExistsError for a taken name.
+        """
         ...
 
     def open(self, name: str) -> DiskFile:

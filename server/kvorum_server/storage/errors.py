@@ -85,7 +85,7 @@ class DiskFailure(StorageError):
 
 
 class EngineDamage(StorageError):
-    """A read found rotten bytes, or a write or flush failed: the table of rows is not to be trusted."""
+    """A read found rotten bytes, or a write or flush failed: do not trust the table of rows."""
 
     def __init__(self, action: str, directory: str, reason: str) -> None:
         super().__init__(

@@ -5,8 +5,8 @@ lies between a record and the page cache. Three calls block for as long as the d
 release the GIL meanwhile: ``sync`` (fdatasync), ``sync_directory`` and ``create`` (fallocate, which
 reserves the blocks at once, so that a full disk is noticed before a record is half written).
 
-A lock file named ``LOCK`` holds an exclusive ``flock``: a second process on the directory would write
-over the first one's records. The kernel gives the lock back when the process ends, however it ends.
+A lock file named ``LOCK`` holds an exclusive ``flock``: a second process on the directory would
+write over the first one's records. The kernel gives the lock back when the process ends, however.
 
 Left out: direct I/O (the page cache is what a restart reads from) and sub-directories.
 """
@@ -80,8 +80,8 @@ class FileOfDisk:
 class FileDisk:
     """A directory, made when it does not exist. Close it to let another process in.
 
-    Raises DirectoryInUse when another FileDisk holds it, DirectoryUnusable when the operating system
-    does not let us make, read or write it.
+    Raises DirectoryInUse when another FileDisk holds it, DirectoryUnusable when the operating
+    system does not let us make, read or write it.
     """
 
     __slots__ = ("_directory", "_lock", "path")

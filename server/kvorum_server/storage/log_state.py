@@ -1,14 +1,15 @@
 """What the records of the write-ahead log add up to.
 
-The *live state* of a log is all that its records say, except the entries themselves: who the node is,
-and for each replica its hard state, where its log starts and ends, its space and its checkpoint. It is
-small, so every segment of the log begins with a copy of it, and segments before that can go.
+The *live state* of a log is all that its records say, except the entries themselves: who the node
+is, and for each replica its hard state, where its log starts and ends, its space and its
+checkpoint. It is small, so every segment begins with a copy of it, and the segments before that
+can go.
 
-One reducer serves three masters. The running log applies each record it appends, and so knows what the
-next segment has to begin with. Recovery applies the same records in the same order, and so cannot come
-to another result. And because ``contradiction`` is asked first in both places, a record that does not
-follow from those before it stops the program that would write it (a bug) and is recognised as damage
-by the one that reads it.
+One reducer serves three masters. The running log applies each record it appends, and so knows what
+the next segment has to begin with. Recovery applies the same records in the same order, and so
+cannot come to another result. And because ``contradiction`` is asked first in both places, a record
+that does not follow from those before it stops the program that would write it (a bug) and is
+recognised as damage by the one that reads it.
 
 :class:`LiveEntries` answers the other question of the log: which segments hold entries that some
 replica may still need.

@@ -2,7 +2,8 @@
 
 A *record* is one such fact about one replica or about the whole node. The write-ahead log holds
 them in the order in which they became true; recovery is nothing but applying them again in that
-order (``log_state.py``). How records lie in files is told in ``wal.py``; here are their bodies only.
+order (``log_state.py``). How records lie in files is told in ``wal.py``; here are their bodies
+only.
 
 A record is stored as *kind*, *group*, *replica* and a *body*; group and replica are 0 where a
 record speaks of the node. Bodies are little-endian and fixed: integers of 8 bytes unless said

@@ -1,18 +1,18 @@
 """Reading a write-ahead log back: what is whole, what may be cut, what is damage.
 
-The rules are those of the essay in ``wal.py``. The segments are read once, oldest first. As long as
-one write follows the other, records are applied to the live state and entries are gathered. At the
-first place where the chain breaks the reading goes on for one purpose only: to find claims. Then the
-newest claim decides. When it lies beyond the break, something durable is lost: damage. When it does
-not, everything from the break on was never promised to anybody: it is cut.
+The rules are those of the essay in ``wal.py``. The segments are read once, oldest first. As long
+as one write follows the other, records are applied to the live state and entries are gathered. At
+the first place where the chain breaks the reading goes on for one purpose only: to find claims.
+Then the newest claim decides. When it lies beyond the break, something durable is lost: damage.
+When it does not, everything from the break on was never promised to anybody: it is cut.
 
 A cut is made real before the log is used: the tail is overwritten with zeros and synced, and later
 segments are removed. Otherwise an intact write of the past, at an offset that the new tail has not
 reached yet, could one day follow a new one as if it belonged there.
 
 What lies between the newest claim and the end is intact, but perhaps only in the page cache: the
-process may have died before its sync, or because its sync failed. It is therefore written again, byte
-for byte, and synced, so that what this start believes the next start will find as well.
+process may have died before its sync, or because its sync failed. It is therefore written again,
+byte for byte, and synced, so that what this start believes the next start will find as well.
 """
 
 from dataclasses import dataclass, field
@@ -44,14 +44,17 @@ from kvorum_server.types import Configuration, Entry, GroupId, HardState, NodeId
 
 TEMPORARY_SUFFIX = ".new"
 
+_NOWHERE = Position(0, 0)
+_UNREADABLE = "a write that was durable cannot be read"
+
 
 @dataclass(frozen=True, slots=True)
 class RecoveredReplica:
     """A replica as its records left it.
 
     ``log_start`` is (index, term) of the entry before the first one held, ``configuration`` was in
-    force there; ``entries`` follow it without a gap. The state in ``space`` holds the log at least up
-    to ``checkpoint_index``.
+    force there; ``entries`` follow it without a gap. The state in ``space`` holds the log at least
+    up to ``checkpoint_index``.
     """
 
     group: GroupId
@@ -126,15 +129,15 @@ class FoundLog:
 class _Reading:
     """The state of the one pass over all segments.
 
-    ``end`` is where the chain of intact writes ends; ``suspect`` is what a person should look at when
-    it turns out that it ought to have gone on: file, offset, reason.
+    ``end`` is where the chain of intact writes ends; ``suspect`` (file, offset, reason) is what a
+    person should look at when it turns out that the chain ought to have gone on.
     """
 
     state: LogState = field(default_factory=lambda: LogState(0, 0))
     live: LiveEntries = field(default_factory=LiveEntries)
     entries: dict[GroupId, list[Entry]] = field(default_factory=dict)
-    end: Position = Position(0, 0)
-    claim: Position = Position(0, 0)
+    end: Position = _NOWHERE
+    claim: Position = _NOWHERE
     suspect: tuple[str, int, str] | None = None
 
     def segment(self, number: int, data: bytes) -> None:
@@ -159,7 +162,7 @@ class _Reading:
     def _enter(self, number: int, first: WholeWrite | None) -> tuple[str, int, str] | None:
         """Goes on into a segment, or says why the chain ends before it."""
         name = segment_name(number)
-        if self.end == (0, 0):
+        if self.end == _NOWHERE:
             if first is None:
                 raise WalDamage(name, PREFIX_BYTES, _UNREADABLE)
             _, self.state = decode_start(first.frames)
@@ -215,9 +218,6 @@ class _Reading:
         if self.suspect is None or self.claim.segment == self.end.segment:
             raise WalDamage(segment_name(self.end.segment), self.end.offset, _UNREADABLE)
         raise WalDamage(*self.suspect)
-
-
-_UNREADABLE = "a write that was durable cannot be read"
 
 
 def read_log(disk: Disk, segment_bytes: int) -> FoundLog | None:

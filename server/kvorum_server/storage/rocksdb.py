@@ -38,7 +38,6 @@ from rocksdict import (
     DBCompressionType,
     Options,
     Rdict,
-    RdictIter,
     ReadOptions,
     WriteBatch,
     WriteOptions,
@@ -221,9 +220,9 @@ class RocksEngine:
 class _Cursor:
     """A RocksDB iterator that can be taken away from those who use it.
 
-    The bound keeps it from reading on through the deleted rows after its range. RocksDB looks at the
-    bytes of the bound itself and the binding does not keep them, so the cursor does. There is no
-    bound against deleted rows before a range: asked for a lower bound, the binding sets the upper.
+    The bound keeps it from reading on through the deleted rows after its range. RocksDB keeps a
+    pointer to the bytes of the bound and the binding does not keep the bytes, so the cursor does.
+    There is none against the deleted rows before a range: asked for it, the binding sets this one.
 
     ``moves`` counts seeks, so that a scan notices when another one moved a shared cursor. Using a
     released cursor is a bug and raises AttributeError.

@@ -1,8 +1,8 @@
 """The bytes of one segment file: writes made of frames, built and found again.
 
-``wal.py`` tells what they are for; in short, a segment is a *prefix*, then one write after the other,
-then zeros. A *write* is all or nothing: a claim frame that knows the length of the whole, then one
-frame per record. Integers are little-endian::
+``wal.py`` tells what they are for; in short, a segment is a *prefix*, then one write after the
+other, then zeros. A *write* is all or nothing: a claim frame that knows the length of the whole,
+then one frame per record. Integers are little-endian::
 
     prefix (32)   b"kvorumwl", format number (4), segment number (8), size of the file (8),
                   CRC-32C of those 28 bytes (4); magic, format and checksum stay in every format

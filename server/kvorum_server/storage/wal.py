@@ -1,34 +1,35 @@
 """The write-ahead log: the one place where a node's promises become durable.
 
-All replicas of a node share one log, so that one fdatasync makes a whole turn of all groups durable.
-It is written at run time and read only at start. This module writes; ``record.py`` says what is
-written, ``segment.py`` how it looks as bytes, ``log_state.py`` what it adds up to, ``recovery.py``
-reads it back.
+All replicas of a node share one log, so that one fdatasync makes a whole turn of all groups
+durable. It is written at run time and read only at start. This module writes; ``record.py`` says
+what is written, ``segment.py`` how it looks as bytes, ``log_state.py`` what it adds up to,
+``recovery.py`` reads it back.
 
 Format
 ------
 
-The log is a sequence of *segments*, files named by ascending number, ``0000000000000001.wal`` and so
-on. A segment is allocated whole, filled with zeros, and then holds::
+The log is a sequence of *segments*, files named by ascending number, ``0000000000000001.wal`` and
+so on. A segment is allocated whole, filled with zeros, and then holds::
 
     prefix | write | write | ... | write | zeros
 
-The *prefix* names the format, the segment and its size; a program meets a newer format with an error,
-not with a guess. It is durable before the file gets its name: a file that lacks it, or is shorter than
-it says, was damaged, whether it held a write already or was a spare. A *write* is what one ``append`` was given: a claim, then one checksummed frame per record. It is all or
+The *prefix* names the format, the segment and its size; a program meets a newer format with an
+error, not with a guess. It is durable before the file gets its name: a file that lacks it, or is
+shorter than it says, was damaged, whether it held a write already or was a spare. A *write* is
+what one ``append`` was given: a claim, then one checksummed frame per record. It is all or
 nothing: recovery takes a write with all its records or none of them.
 
-The *claim* in front of each write is the position up to which the log was durable when the write was
-made. It costs 48 bytes and buys the distinction on which everything below rests: whether an
-unreadable place was ever promised to anybody. After some silence the shell asks for a bare claim, so
-that the last write of a burst is covered too.
+The *claim* in front of each write is the position up to which the log was durable when the write
+was made. It costs 48 bytes and buys the distinction on which everything below rests: whether an
+unreadable place was ever promised to anybody. After some silence the shell asks for a bare claim,
+so that the last write of a burst is covered too.
 
 The first write of a segment repeats the whole *live state* (who the node is and, for each replica,
-space, hard state, log start, checkpoint, end of log; the removed replicas) and says where the writes
-of the segment before it end. So a segment needs nothing from its predecessors but entries, and the
-oldest one is removed as soon as no replica needs an entry in it: all are below the start of their
-group's log, or a newer copy superseded them. Removal goes strictly from the oldest up, one synced
-name at a time, and only when everything that justifies it is durable.
+space, hard state, log start, checkpoint, end of log; the removed replicas) and says where the
+writes of the segment before it end. So a segment needs nothing from its predecessors but entries,
+and the oldest one is removed as soon as no replica needs an entry in it: all are below the start
+of their group's log, or a newer copy superseded them. Removal goes strictly from the oldest up,
+one synced name at a time, and only when everything that justifies it is durable.
 
 A write never spans segments. What does not fit into the rest of a segment begins the next one; what
 does not fit into a segment of the usual size gets a larger one.
@@ -38,28 +39,28 @@ What a crash leaves behind
 
 Segments are allocated, and their names made durable, before anything relies on them, in ascending
 order; so the numbers never have a gap, and a crash can do only this to the bytes above the last
-completed sync: each piece of each write is there or is still zero.
-Between two syncs the log may have gone on into the next segment, whose bytes may survive while the end
-of the segment before it does not. That is why a segment says where its predecessor ended.
+completed sync: each piece of each write is there or is still zero. Between two syncs the log may
+have gone on into the next segment, whose bytes may survive while the end of the segment before it
+does not. That is why a segment says where its predecessor ended.
 
-Above the durable end there can also be *intact* writes, which nobody was told about. They count: they
-are recovered like all others, as if the crash had come a little later.
+Above the durable end there can also be *intact* writes, which nobody was told about. They count:
+they are recovered like all others, as if the crash had come a little later.
 
 What recovery does
 ------------------
 
-The writes are followed from the oldest segment until the chain breaks: zeros, a frame whose checksum
-is wrong, a segment that does not begin or not where the one before it ended. Let *claim* be the
-newest claim that can be read anywhere, beyond the break as well.
+The writes are followed from the oldest segment until the chain breaks: zeros, a frame whose
+checksum is wrong, a segment that does not begin or not where the one before it ended. Let *claim*
+be the newest claim that can be read anywhere, beyond the break as well.
 
-*   claim <= break: all that lies at or after the break was never promised. This is a *torn tail*. It
-    is overwritten with zeros and synced, later segments are removed, and the log goes on there.
+*   claim <= break: all that lies at or after the break was never promised. This is a *torn tail*.
+    It is overwritten with zeros and synced, later segments are removed, and the log goes on there.
 *   claim > break, or a number is missing: something durable is gone. This is *WAL damage*. Nothing
-    is changed; the error names file and offset. A replica that forgot a vote or an entry must not come back as its
-    old self, so the node returns with an empty directory under a new identity.
+    is changed; the error names file and offset. A replica that forgot a vote or an entry must not
+    come back as its old self, so the node returns with an empty directory under a new identity.
 
-Intact writes above the claim are written once more, because they may exist only in a page cache that
-a failed sync left behind. Then the boot record, with the next boot number, is made durable.
+Intact writes above the claim are written once more, because they may exist only in a page cache
+that a failed sync left behind. Then the boot record, with the next boot number, is made durable.
 
 A bit flip inside the very last write of a log is told from a torn write by nothing: it is cut. Bare
 claims make that window short; it is outside the fault model.
@@ -68,17 +69,19 @@ Full disk, broken disk
 ----------------------
 
 Two spare segments are kept allocated beyond the current one (the work that frees space needs room
-itself). ``reserve_ok`` is False while they could not be made. An ``append`` that needs a new segment
-and cannot get one raises DiskFull before anything has changed; the log stays usable. Any other error,
-and any error of a sync, ends all use of the object: what is on disk is then unknown, a sync that
-fails once may succeed the second time without having written anything, and the process has to stop.
+itself). ``reserve_ok`` is False while they could not be made. An ``append`` that needs a new
+segment and cannot get one raises DiskFull before anything has changed; the log stays usable. Any
+other error of a write (no room to overwrite allocated blocks included) and any error of a sync end
+all use of the object: what is on disk is then unknown, a sync that fails once may succeed the
+second time without having written anything, and the process has to stop.
 
-Threads: ``append`` and ``claim`` belong to the thread that takes the turns, ``sync`` to a worker, and
-they never overlap; the caller sees to it and an assertion watches. Properties may be read meanwhile.
+Threads: ``append`` and ``claim`` belong to the thread that takes the turns, ``sync`` to a worker,
+and they never overlap; the caller sees to it and an assertion watches. Properties may be read
+meanwhile.
 
-Left out: reading entries back at run time (who needs older ones gets a snapshot), moving live entries
-of an old segment forward (a group that never cuts its log pins all segments since; the Host cuts idle
-groups too), compression.
+Left out: reading entries back at run time (who needs older ones gets a snapshot), moving live
+entries of an old segment forward (a group that never cuts its log pins all segments since; the
+Host has to cut idle groups too), compression.
 """
 
 from collections.abc import Callable, Sequence
@@ -337,7 +340,7 @@ class WriteAheadLog:
             raise DiskFailure("allocate a segment of", str(error)) from error
 
     def _allocate(self, number: int, size_bytes: int) -> SegmentFile:
-        """A new segment of zeros; its name and blocks are durable before anything relies on them."""
+        """A new segment of zeros; name and blocks are durable before anything relies on them."""
         name = segment_name(number)
         file = self._disk.create(name + TEMPORARY_SUFFIX, size_bytes)
         file.write(0, encode_prefix(number, size_bytes))
