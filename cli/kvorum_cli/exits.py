@@ -43,11 +43,12 @@ class Stop(Exception):
         self.code = code
 
 
-def stop_for(error: KvorumError, *, endpoints_given: bool) -> Stop:
+def stop_for(error: KvorumError, subject: str, *, endpoints_given: bool) -> Stop:
     """The end of a verb whose call of the SDK failed.
 
-    ``endpoints_given`` is false when nobody said where the cluster is: then the likeliest cause of
-    silence is that there is none, and the line says how to get one.
+    ``subject`` is the verb and what it was about: refusals do not repeat it. ``endpoints_given`` is
+    false when nobody said where the cluster is: then the likeliest cause of silence is that there is
+    none, and the line says how to get one.
     """
     from kvorum import Conflict, DeadlineExceeded, KeyNotFound, Unavailable, UnknownOutcome
 
@@ -64,4 +65,4 @@ def stop_for(error: KvorumError, *, endpoints_given: bool) -> Stop:
         case KeyNotFound():
             return Stop(Exit.NOT_FOUND, line)
         case _:
-            return Stop(Exit.REFUSED, line)
+            return Stop(Exit.REFUSED, f"{subject}: {line}")

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 INT64 = Number(-(1 << 63))
 REVISION = Number(1)
 STANDARD_INPUT = "-"
+NAME_LENGTH_MAX = 60
+"""Longer keys and values are described, not shown, in the line that says what went wrong."""
 
 
 def _key_argument() -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -58,7 +60,7 @@ def put(key: str, value: str | None, file: str | None) -> None:
     content = read_value("VALUE", value, "--file", file)
     if content is None:
         raise click.UsageError("the value is missing: give VALUE, '-' or --file")
-    done = call(lambda client: client.put(os.fsencode(key), content))
+    done = call(lambda client: client.put(os.fsencode(key), content), _name(key))
     _print_revision(done)
 
 
@@ -86,7 +88,8 @@ def get(key: str, raw: bool, at: int | None, stale: float | None) -> None:
     Text gets a newline. A binary value is shown escaped on a terminal, and written as it is
     elsewhere.
     """
-    item = call(lambda client: client.get(os.fsencode(key), revision=at or 0, max_staleness=stale))
+    name = os.fsencode(key)
+    item = call(lambda client: client.get(name, revision=at or 0, max_staleness=stale), _name(key))
     if item is None:
         raise _not_found(key, at)
     if settings().json:
@@ -135,7 +138,7 @@ def delete(key: str | None, prefix: str | None, range_end: str | None) -> None:
 
 
 def _delete_one(key: str) -> None:
-    done = call(lambda client: client.delete(os.fsencode(key)))
+    done = call(lambda client: client.delete(os.fsencode(key)), _name(key))
     if settings().json:
         write_json({"deleted": int(done.deleted), "revision": done.revision})
     elif done.deleted:
@@ -288,7 +291,8 @@ def cas(
     content = read_value("--set", value, "--set-file", set_file)
     if content is None:
         raise click.UsageError("the new value is missing: give --set or --set-file")
-    done = call(lambda client: _compare_and_set(client, os.fsencode(key), content, expected))
+    name = os.fsencode(key)
+    done = call(lambda client: _compare_and_set(client, name, content, expected), _name(key))
     _print_revision(done)
 
 
@@ -328,7 +332,8 @@ def incr(key: str, by: int, minimum: int | None, maximum: int | None) -> None:
     refused with exit code 5.
     """
     total = call(
-        lambda client: client.increment(os.fsencode(key), by, minimum=minimum, maximum=maximum)
+        lambda client: client.increment(os.fsencode(key), by, minimum=minimum, maximum=maximum),
+        _name(key),
     )
     if settings().json:
         write_json({"value": total})
@@ -372,13 +377,16 @@ def _print_revision(done: PutResult) -> None:
 
 def _not_found(key: str, at: int | None) -> Stop:
     when = f" at revision {at}" if at else ""
-    return Stop(Exit.NOT_FOUND, f"key {_name(os.fsencode(key))} not found{when}")
+    return Stop(Exit.NOT_FOUND, f"key {_name(key)} not found{when}")
 
 
-def _name(key: bytes) -> str:
-    return f"'{escape(key)}'"
+def _name(key: str | bytes) -> str:
+    name = escape(os.fsencode(key))
+    return (
+        f"'{name}'" if len(name) <= NAME_LENGTH_MAX else f"a key of {len(os.fsencode(key))} bytes"
+    )
 
 
 def _shorten(value: bytes) -> str:
     shown = escape(value)
-    return f"'{shown}'" if len(shown) <= 60 else f"a value of {len(value)} bytes"
+    return f"'{shown}'" if len(shown) <= NAME_LENGTH_MAX else f"a value of {len(value)} bytes"

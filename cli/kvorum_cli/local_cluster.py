@@ -34,12 +34,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvorum_cli.exits import Exit, Stop
+from kvorum_cli.settings import DATA_DEFAULT
 
 MANIFEST = "cluster.json"
 FORMAT = 1
 HOST = "127.0.0.1"
 NODES_DEFAULT = 3
-NODES_MAX = 15
 BASE_PORT_DEFAULT = 7400
 REPLICAS_DEFAULT = 3
 STOP_SECONDS = 6.0
@@ -137,6 +137,11 @@ class LocalCluster:
         self.manifest = manifest
         self._children: list[subprocess.Popen[bytes]] = []
 
+    @property
+    def data_option(self) -> str:
+        """What to add to ``kvorum up`` or ``kvorum down`` to mean this cluster."""
+        return "" if self.directory == Path(DATA_DEFAULT) else f" --data {self.directory}"
+
     @classmethod
     def prepare(cls, directory: Path, wanted: Wanted) -> LocalCluster:
         """The cluster of a directory, new or not, started by nobody yet. Raises Stop."""
@@ -200,9 +205,10 @@ class LocalCluster:
             self._signal(node, signal.SIGKILL)
         while self.running():
             await asyncio.sleep(STOP_POLL_SECONDS)
-        nodes = tuple(dataclasses.replace(node, pid=None) for node in self.manifest.nodes)
-        self.manifest = dataclasses.replace(self.manifest, nodes=nodes)
-        self._save()
+        if any(node.pid is not None for node in self.manifest.nodes):
+            nodes = tuple(dataclasses.replace(node, pid=None) for node in self.manifest.nodes)
+            self.manifest = dataclasses.replace(self.manifest, nodes=nodes)
+            self._save()
         return [node.name for node in left]
 
     def log_of(self, name: str) -> Path:

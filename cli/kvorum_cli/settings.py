@@ -32,6 +32,8 @@ else:
 T = TypeVar("T")
 
 INT64_MAX = (1 << 63) - 1
+DATA_DEFAULT = "./kvorum-data"
+"""What ``kvorum up`` and ``kvorum down`` mean when nobody says where."""
 ENDPOINTS_VARIABLE = "KVORUM_ENDPOINTS"
 DEFAULT_ENDPOINTS = "127.0.0.1:7400,127.0.0.1:7401,127.0.0.1:7402"
 """Where ``kvorum up`` starts a cluster, as the SDK has it; importing that would import gRPC."""
@@ -68,8 +70,11 @@ def settings() -> Settings:
     return root.obj if isinstance(root.obj, Settings) else Settings()
 
 
-def call(operation: Callable[[AsyncClient], Awaitable[T]]) -> T:
-    """Runs an operation with a client of the cluster. Raises Stop when it fails."""
+def call(operation: Callable[[AsyncClient], Awaitable[T]], about: str = "") -> T:
+    """Runs an operation with a client of the cluster. Raises Stop when it fails.
+
+    ``about`` is what the verb works on, for the line that says why the cluster refused it.
+    """
     import asyncio
 
     from kvorum import AsyncClient, KvorumError
@@ -86,7 +91,9 @@ def call(operation: Callable[[AsyncClient], Awaitable[T]]) -> T:
     try:
         return asyncio.run(attend())
     except KvorumError as error:
-        raise stop_for(error, endpoints_given=chosen.endpoints_given) from None
+        verb = click.get_current_context().info_name or ""
+        subject = f"{verb} {about}".strip()
+        raise stop_for(error, subject, endpoints_given=chosen.endpoints_given) from None
 
 
 # --- The options ---

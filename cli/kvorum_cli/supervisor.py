@@ -12,20 +12,21 @@ only :func:`run_detached` leaves them, and only after they serve.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvorum import AsyncClient, NodeStatus, Unavailable
 from kvorum_cli.exits import Exit, Stop
 from kvorum_cli.local_cluster import LocalCluster, LocalNode
 from kvorum_cli.output import write_json, write_line, write_note
-from kvorum_cli.settings import Settings, version
+from kvorum_cli.settings import DEFAULT_ENDPOINTS, Settings, version
 from kvorum_cli.table import HEALTHY, NodeView, console, headline, node_table, print_renderables
-from kvorum_cli.up import try_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,6 +55,7 @@ class Watcher:
         views = await asyncio.gather(
             *(self._look_at(node, node.name in running) for node in self._cluster.manifest.nodes)
         )
+        self._seen -= {view.name for view in views if view.state == DOWN}
         self._seen |= {view.name for view in views if view.status is not None}
         return views
 
@@ -120,7 +122,8 @@ async def run_in_front(cluster: LocalCluster, settings: Settings) -> None:
     if killed:
         write_note(f"{', '.join(killed)} did not stop in time and had to be killed")
     if not settings.json:
-        write_line(f"stopped; the data stays in {cluster.directory}, 'kvorum up' goes on with it")
+        again = f"'kvorum up{cluster.data_option}' goes on with it"
+        write_line(f"stopped; the data stays in {cluster.directory}, {again}")
 
 
 @asynccontextmanager
@@ -235,10 +238,29 @@ def cluster_parts(cluster: LocalCluster, views: Sequence[NodeView]) -> list[Rend
     else:
         first = f"kvorum {version()} · {len(views)} nodes · {place}"
     parts: list[RenderableType] = [Text(first, style="bold"), node_table(views)]
-    parts += [Text(_epitaph(cluster, view)) for view in views if view.state == DOWN]
+    dead = [view for view in views if view.state == DOWN]
+    parts += [Text(_epitaph(cluster, view)) for view in dead]
+    if dead:
+        again = f"{program()} up --detach{cluster.data_option}"
+        parts.append(Text(f"from a second shell, '{again}' starts what is down again"))
     if serves(views):
         parts.append(Text(f"try it from a second shell: {try_line(cluster.manifest.endpoints)}"))
     return parts
+
+
+def program() -> str:
+    """How to call this program again: by name when the shell would find it, else by its path."""
+    called = Path(sys.argv[0])
+    found = shutil.which("kvorum")
+    if called.name != "kvorum" or (found and Path(found).resolve() == called.resolve()):
+        return "kvorum"
+    return str(called)
+
+
+def try_line(endpoints: str) -> str:
+    """How a newcomer makes the first request."""
+    variable = "" if endpoints == DEFAULT_ENDPOINTS else f"export KVORUM_ENDPOINTS={endpoints}; "
+    return f"{variable}{program()} put greeting hello && {program()} get greeting"
 
 
 def json_cluster(cluster: LocalCluster) -> dict[str, object]:

@@ -11,17 +11,15 @@ a second shell starts it again. When the last one has died, ``up`` ends.
 
 from __future__ import annotations
 
-import shutil
-import sys
 from pathlib import Path
 
 import click
 
 from kvorum_cli.exits import Exit, Stop
 from kvorum_cli.output import write_json, write_line, write_note
-from kvorum_cli.settings import DEFAULT_ENDPOINTS, Number, Verb, settings
+from kvorum_cli.settings import DATA_DEFAULT, Number, Verb, settings
 
-DATA_DEFAULT = "./kvorum-data"
+NODES_MAX = 15
 
 
 @click.command(
@@ -32,7 +30,7 @@ DATA_DEFAULT = "./kvorum-data"
     kvorum up --detach && kvorum put greeting hello; kvorum down
     """,
 )
-@click.option("--nodes", type=Number(1, 15), metavar="N", help="How many nodes. [3]")
+@click.option("--nodes", type=Number(1, NODES_MAX), metavar="N", help="How many nodes. [3]")
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
@@ -86,11 +84,11 @@ def up(
     missing = [node for node in cluster.manifest.nodes if node not in running]
     if running and not (detach and missing):
         names = ", ".join(f"{node.name} (pid {node.pid})" for node in running)
-        rest = "; 'kvorum up --detach' starts the others" if missing else ""
+        option = cluster.data_option
+        rest = f"; 'kvorum up --detach{option}' starts the others" if missing else ""
         raise Stop(
             Exit.REFUSED,
-            f"the cluster in {data} runs already: {names}; "
-            f"'kvorum down{_data_option(data)}' stops it{rest}",
+            f"the cluster in {data} runs already: {names}; 'kvorum down{option}' stops it{rest}",
         )
     if detach:
         asyncio.run(run_detached(cluster, missing, settings()))
@@ -133,22 +131,3 @@ def down(data: Path) -> None:
         write_note(f"{', '.join(killed)} did not stop in time and had to be killed")
     if not running:
         raise Stop(Exit.NOT_FOUND, f"no node of the cluster in {data} runs")
-
-
-def _data_option(data: Path) -> str:
-    return "" if str(data) == str(Path(DATA_DEFAULT)) else f" --data {data}"
-
-
-def program() -> str:
-    """How to call this program again: by name when the shell would find it, else by its path."""
-    called = Path(sys.argv[0])
-    found = shutil.which("kvorum")
-    if called.name != "kvorum" or (found and Path(found).resolve() == called.resolve()):
-        return "kvorum"
-    return str(called)
-
-
-def try_line(endpoints: str) -> str:
-    """How a newcomer makes the first request."""
-    variable = "" if endpoints == DEFAULT_ENDPOINTS else f"export KVORUM_ENDPOINTS={endpoints}; "
-    return f"{variable}{program()} put greeting hello && {program()} get greeting"

@@ -48,14 +48,12 @@ class Caller:
     # --- Life ---
 
     def pump(self) -> Pump:
-        """The running pump. Raises ClientClosed, and RuntimeError on another event loop."""
+        """The running pump; made by the first call. Raises ClientClosed."""
         pump = self._pump
         if pump is None:
             if self.unusable is not None:
                 raise self.unusable
             pump = self._pump = Pump(self.dispatcher)
-        if pump.loop is not asyncio.get_running_loop():
-            raise RuntimeError("this client belongs to another event loop; make one for each loop")
         return pump
 
     async def close(self) -> None:

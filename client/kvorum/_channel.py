@@ -18,14 +18,16 @@ import grpc
 import grpc.aio
 
 MESSAGE_BYTES_MAX = 8 << 20
+CONNECT_MS_MAX = 2000
+"""gRPC gives one attempt to connect as long as its smallest pause between two of them."""
 
 _OPTIONS = (
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.min_reconnect_backoff_ms", CONNECT_MS_MAX),
+    ("grpc.max_reconnect_backoff_ms", CONNECT_MS_MAX),
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 0),

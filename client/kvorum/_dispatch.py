@@ -280,7 +280,10 @@ class Dispatcher:
             if route.target in call.carriers and now - call.sent_at > _patience(route):
                 unanswered.add(route)
         for call in overdue:
-            reachable = call.route.target is not None and call.route.trusted
+            target = call.route.target
+            reachable = (
+                call.route.trusted and target is not None and target.state is LinkState.READY
+            )
             self._fail(call, failure_at_deadline(call, self.describe(), reachable))
         for route in self._routes.values():
             self._review_target(route, route in unanswered, now)

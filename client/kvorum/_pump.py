@@ -87,7 +87,13 @@ class Pump:
     # --- What the client asks ---
 
     def submit(self, call: CommandCall | QueryCall) -> None:
-        """Queues a call and sees to it that it is sent at the end of this loop pass."""
+        """Queues a call and sees to it that it is sent at the end of this loop pass.
+
+        Raises RuntimeError on another event loop. Asking which loop runs takes a system call, so
+        that is looked at once a pass; for the rest asyncio refuses the future of another loop.
+        """
+        if not self._flush_due and asyncio.get_running_loop() is not self.loop:
+            raise RuntimeError("this client belongs to another event loop; make one for each loop")
         self._dispatcher.submit(call)
         self.flush_soon()
 

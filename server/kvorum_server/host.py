@@ -438,8 +438,7 @@ class Host:
             CheckpointTaken(tuple((replica.group, index) for replica, index in replicas))
         )
         for replica, index in replicas:
-            replica.checkpoint_index = max(replica.checkpoint_index, index)
-            replica.cut(outbox)
+            replica.cut(index, outbox)
 
     def _watch_transfer(self, replica: Replica) -> None:
         """A snapshot that has arrived in full is flushed before it is installed."""

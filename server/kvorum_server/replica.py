@@ -449,14 +449,17 @@ class Replica:
         index, term = self.applied
         return SnapshotMeta(index, term, self.machine.status().log_time, self.applied_configuration)
 
-    def cut(self, outbox: Outbox) -> None:
-        """Cuts the log below the durable checkpoint; leaves a tail for slow followers while it is
-        small.
+    def cut(self, checkpoint_index: int, outbox: Outbox) -> None:
+        """A checkpoint is durable: cuts the log below it, with a tail left for slow followers.
+
+        What the checkpoint before covered goes in any case: the few entries of a quiet group would
+        otherwise keep every later segment of the write-ahead log on disk.
         """
         tail = self._config.log_tail_entries
         if self.consensus.log_bytes > self._config.log_bytes_max // 2:
             tail = 0
-        index = self.checkpoint_index - tail
+        index = max(self.checkpoint_index, checkpoint_index - tail)
+        self.checkpoint_index = max(self.checkpoint_index, checkpoint_index)
         if index <= self.log_start:
             return
         start = self.consensus.compact(index)

@@ -6,11 +6,12 @@ that, one entry at a time from the payload; its answers must be the same bytes, 
 visible state.
 """
 
+from collections import Counter
+
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from kvorum_proto.command_pb2 import (
-    CommandBatch,
     Compact,
     Compare,
     Delete,
@@ -27,10 +28,8 @@ from kvorum_proto.command_pb2 import (
     Txn,
 )
 from kvorum_server.config import Config
-from kvorum_server.kv.machine import KvMachine
-from kvorum_server.storage.memory import MemoryEngine
-from kvorum_server.storage.overlay import Overlay
-from kvorum_server.types import Entry, EntryKind
+from kvorum_server.storage.rows import Table
+from tests.unit.kv_harness import Harness
 from tests.unit.kv_model import Model
 
 CONFIG = Config(
@@ -40,8 +39,6 @@ CONFIG = Config(
     compaction_slice_rows=1,
     transaction_depth_max=3,
 )
-SPACE = 7
-
 KEYS = st.sampled_from([b"a", b"a\x00", b"a\x00b", b"ab", b"b", b"\xff", b"n1", b"n2"])
 ENDS = st.sampled_from([b"", b"\x00", b"a\x00\x00", b"b", b"n2"])
 VALUES = st.sampled_from([b"", b"x", b"y\x00", b"7", b"-3", b"007", b"9223372036854775807"])
@@ -130,36 +127,6 @@ steps = st.one_of(
 )
 
 
-class Machine:
-    """A KvMachine with its engine, overlay and place in the log."""
-
-    def __init__(self) -> None:
-        self.engine = MemoryEngine()
-        self.index = 0
-        self.restart()
-
-    def restart(self) -> None:
-        """Everything in memory is lost; the rows are all there is."""
-        self.overlay = Overlay(self.engine)
-        self.machine = KvMachine(space=SPACE, overlay=self.overlay, config=CONFIG, group=1)
-
-    def apply(self, submissions: list[Submission], *, parsed: bool) -> list[bytes]:
-        """The next entry."""
-        self.index += 1
-        payload = CommandBatch(submissions=submissions).SerializeToString()
-        entry = Entry(self.index, 1, EntryKind.COMMANDS, self.index * 10, 1, payload)
-        return self.machine.apply(entry, submissions if parsed else None)
-
-    def read(self, query: Query) -> Result:
-        """The answer, however many slices it takes."""
-        answer = self.machine.read(query)
-        while not isinstance(answer, Result):
-            found = answer.advance()
-            if found is not None:
-                return found
-        return answer
-
-
 def without_text(result: Result) -> Result:
     """The model knows codes, not messages."""
     if result.HasField("error"):
@@ -167,7 +134,7 @@ def without_text(result: Result) -> Result:
     return result
 
 
-def assert_same_past(machine: Machine, model: Model) -> None:
+def assert_same_past(machine: Harness, model: Model) -> None:
     """Every key and a few ranges, at every revision that can be read."""
     keys = sorted({key for state in model.states.values() for key in state})
     for revision in (0, *model.readable()):
@@ -183,12 +150,12 @@ def assert_same_past(machine: Machine, model: Model) -> None:
             assert machine.read(Query(range=query)) == model.range(query), f"{query}"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(story=st.lists(steps, max_size=25))
 def test_every_story_reads_like_the_model(story: list[list[Submission] | str]) -> None:
     """Answers and readable past agree with the model, whatever happens behind the scenes."""
     model = Model(CONFIG.range_keys_max, CONFIG.scan_page_keys_max)
-    busy, quiet = Machine(), Machine()
+    busy, quiet = Harness(CONFIG), Harness(CONFIG)
     for step in story:
         if step == "clear":
             busy.machine.clear_away()
@@ -198,10 +165,11 @@ def test_every_story_reads_like_the_model(story: list[list[Submission] | str]) -
         elif isinstance(step, list):
             submissions = [one for one in step if busy.machine.admit(one) is None]
             expected = [model.apply(one) for one in submissions]
-            results = busy.apply(submissions, parsed=True)
+            entry = busy.entry(*submissions)
+            results = busy.machine.apply(entry, submissions)
             note(f"{submissions} -> {expected}")
             assert [without_text(Result.FromString(one)) for one in results] == expected
-            assert quiet.apply(submissions, parsed=False) == results, "apply is deterministic"
+            assert quiet.machine.apply(entry) == results, "apply is deterministic"
         busy.overlay.flush()
         busy.machine.check_invariants()
         assert_same_past(busy, model)
@@ -209,19 +177,21 @@ def test_every_story_reads_like_the_model(story: list[list[Submission] | str]) -
     assert_same_past(quiet, model)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(story=st.lists(entries, max_size=12))
 def test_clearing_away_all_leaves_only_what_can_be_read(story: list[list[Submission]]) -> None:
     """After compaction at the newest revision and full clean-up there is one row for each key."""
-    machine = Machine()
+    machine = Harness(CONFIG)
     for submissions in story:
-        machine.apply([s for s in submissions if machine.machine.admit(s) is None], parsed=True)
+        machine.apply(*(one for one in submissions if machine.machine.admit(one) is None))
     newest = Submission(compact=Compact(revision=machine.machine.status().revision))
-    machine.apply([newest], parsed=True)
+    machine.do(newest)
     while machine.machine.clear_away():
         machine.overlay.flush()
     machine.overlay.flush()
     everything = Query(range=Range(key=b"", range_end=b"\x00", count_only=True))
     keys = machine.read(everything).range.count
-    tables = [key[4] for key, _ in machine.engine.scan(b"", b"\xff")]
-    assert sorted(tables) == sorted([0] * (2 if 4 in tables else tables.count(0)) + [1] * keys)
+    tables = Counter(key[4] for key, _ in machine.rows())
+    assert tables[Table.CURRENT] == keys
+    assert tables[Table.HISTORY] == 0, "no version but the current ones is kept"
+    assert tables[Table.EVENT] == 0

@@ -105,6 +105,7 @@ class Peers:
         self._fresh: dict[str, NodeId] = {}
         self._refused_by: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._adopted: Bootstrap | None = None
         self._closing = False
 
     def start(self) -> None:
@@ -139,11 +140,16 @@ class Peers:
             return
         pipe.put(envelopes, sum(map(envelope_bytes, envelopes)))
 
-    def announce(self, bootstrap: Bootstrap) -> None:
-        """Sends the birth certificate to every connected initial node."""
-        frame = PeerFrame(bootstrap=bootstrap).SerializeToString()
+    def _adopt(self, bootstrap: Bootstrap) -> None:
+        """Takes the birth certificate over and passes it on, now and on every stream to come."""
+        self._adopted = bootstrap
+        self._post(Bootstrapped(bootstrap))
         for pipe in self._pipes.values():
-            pipe.put(frame, len(frame))
+            self._pass_on(bootstrap, pipe)
+
+    def _pass_on(self, bootstrap: Bootstrap, pipe: Pipe[Packet]) -> None:
+        frame = PeerFrame(bootstrap=bootstrap).SerializeToString()
+        pipe.put(frame, len(frame))
 
     # --- Dialling ---
 
@@ -259,14 +265,13 @@ class Peers:
         cluster.
         """
         self._refused_by.pop(name, None)
-        if self._myself().bootstrap is not None or not hello.fresh:
+        if self._adopted is not None or self._myself().bootstrap is not None or not hello.fresh:
             self._fresh.pop(name, None)
             return
         self._fresh[name] = hello.identity
         bootstrap = self._found(self._fresh)
         if bootstrap is not None:
-            self._post(Bootstrapped(bootstrap))
-            self.announce(bootstrap)
+            self._adopt(bootstrap)
 
     async def _exchange(self, identity: NodeId, stream: Stream) -> None:
         """Both halves of a stream until it ends; a newer stream with the same peer replaces it."""
@@ -277,10 +282,9 @@ class Peers:
         self._pipes[identity] = pipe
         self._reported.add(identity)
         self._post(PeerConnected(identity))
-        bootstrap = self._myself().bootstrap
+        bootstrap = self._myself().bootstrap or self._adopted
         if bootstrap is not None:
-            frame = PeerFrame(bootstrap=bootstrap).SerializeToString()
-            pipe.put(frame, len(frame))
+            self._pass_on(bootstrap, pipe)
         writer = asyncio.ensure_future(pipe.run(encode_packets, stream.write))
         reader = asyncio.ensure_future(self._receive(identity, stream))
         try:
@@ -304,8 +308,10 @@ class Peers:
 
     def _certificate(self, bootstrap: Bootstrap) -> None:
         own = self._myself()
-        if own.bootstrap is None and any(m.identity == own.identity for m in bootstrap.members):
-            self._post(Bootstrapped(bootstrap))
+        if own.bootstrap is not None or self._adopted is not None:
+            return
+        if any(member.identity == own.identity for member in bootstrap.members):
+            self._adopt(bootstrap)
 
     def _report_lost(self, identity: NodeId) -> None:
         if identity in self._reported and identity not in self._pipes:
