@@ -47,8 +47,8 @@ def stop_for(error: KvorumError, subject: str, *, endpoints_given: bool) -> Stop
     """The end of a verb whose call of the SDK failed.
 
     ``subject`` is the verb and what it was about: refusals do not repeat it. ``endpoints_given`` is
-    false when nobody said where the cluster is: then the likeliest cause of silence is that there is
-    none, and the line says how to get one.
+    false when nobody said where the cluster is: then the likeliest cause of silence is that there
+    is none, and the line says how to get one.
     """
     from kvorum import Conflict, DeadlineExceeded, KeyNotFound, Unavailable, UnknownOutcome
 

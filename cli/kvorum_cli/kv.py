@@ -311,7 +311,7 @@ async def _compare_and_set(
             state = f"exists, with {_shorten(current.value)} at revision {current.mod_revision}"
         else:
             state = f"has {_shorten(current.value)} at revision {current.mod_revision}"
-        raise Stop(Exit.CONFLICT, f"conflict: {_name(key)} {state}; nothing was changed") from None
+        raise Stop(Exit.CONFLICT, f"conflict: {_name(os.fsdecode(key))} {state}; nothing was changed") from None
 
 
 @click.command(
@@ -380,11 +380,10 @@ def _not_found(key: str, at: int | None) -> Stop:
     return Stop(Exit.NOT_FOUND, f"key {_name(key)} not found{when}")
 
 
-def _name(key: str | bytes) -> str:
-    name = escape(os.fsencode(key))
-    return (
-        f"'{name}'" if len(name) <= NAME_LENGTH_MAX else f"a key of {len(os.fsencode(key))} bytes"
-    )
+def _name(key: str) -> str:
+    name = os.fsencode(key)
+    shown = escape(name)
+    return f"'{shown}'" if len(shown) <= NAME_LENGTH_MAX else f"(a key of {len(name)} bytes)"
 
 
 def _shorten(value: bytes) -> str:

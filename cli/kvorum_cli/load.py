@@ -144,9 +144,8 @@ def measure(plan: Plan, settings: Settings, progress: Progress | None) -> Report
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_measure(plan, settings, progress))
     except KvorumError as error:
-        raise stop_for(
-            error, f"bench {plan.operation}", endpoints_given=settings.endpoints_given
-        ) from None
+        subject = f"bench {plan.operation}"
+        raise stop_for(error, subject, endpoints_given=settings.endpoints_given) from None
     finally:
         if progress is not None:
             progress("", 0, 0, 0)

@@ -146,7 +146,7 @@ class LocalCluster:
     def prepare(cls, directory: Path, wanted: Wanted) -> LocalCluster:
         """The cluster of a directory, new or not, started by nobody yet. Raises Stop."""
         manifest = load_manifest(directory)
-        if manifest is None:
+        if manifest is None or not _was_born(directory, manifest):
             manifest = wanted.manifest()
             foreign = [node.name for node in manifest.nodes if (directory / node.name).exists()]
             if foreign:
@@ -223,8 +223,8 @@ class LocalCluster:
                 tail = log.read().decode(errors="replace")
         except OSError:
             return ""
-        lines = [line.strip() for line in _ANSI.sub("", tail).splitlines() if line.strip()]
-        return lines[-1][:LOG_LINE_LENGTH_MAX] if lines else ""
+        lines = [words for line in _ANSI.sub("", tail).splitlines() if (words := line.split())]
+        return " ".join(lines[-1])[:LOG_LINE_LENGTH_MAX] if lines else ""
 
     # --- Processes ---
 
@@ -318,6 +318,11 @@ def load_manifest(directory: Path) -> Manifest | None:
             Exit.REFUSED,
             f"{path} is not what 'kvorum up' wrote: restore it, or choose another --data",
         ) from None
+
+
+def _was_born(directory: Path, manifest: Manifest) -> bool:
+    """Whether a node has ever begun to keep data: before that, a first attempt may be corrected."""
+    return any((directory / node.name).exists() for node in manifest.nodes)
 
 
 def command_line(pid: int) -> str:

@@ -212,7 +212,7 @@ def _print_transition(cluster: LocalCluster, view: NodeView, settings: Settings)
 def _refuse_dead(cluster: LocalCluster, views: Sequence[NodeView]) -> None:
     dead = [view for view in views if view.state == DOWN]
     if dead:
-        raise Stop(Exit.UNAVAILABLE, f"{_epitaph(cluster, dead[0])}; all nodes were stopped")
+        raise Stop(Exit.UNAVAILABLE, f"the cluster was stopped: {_epitaph(cluster, dead[0])}")
 
 
 def _all_dead(cluster: LocalCluster, views: Sequence[NodeView]) -> Stop:
@@ -221,7 +221,7 @@ def _all_dead(cluster: LocalCluster, views: Sequence[NodeView]) -> Stop:
 
 def _epitaph(cluster: LocalCluster, view: NodeView) -> str:
     words = cluster.last_words(view.name)
-    return f"{view.name} ended{f': {words}' if words else ''} (log: {cluster.log_of(view.name)})"
+    return f"{view.name} ended; the last line of {cluster.log_of(view.name)}: {words or 'none'}"
 
 
 # --- What is shown ---

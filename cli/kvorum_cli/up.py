@@ -72,6 +72,8 @@ def up(
     from kvorum_cli.local_cluster import LocalCluster, Wanted
     from kvorum_cli.supervisor import run_detached, run_in_front
 
+    if settings().endpoints is not None:
+        raise click.UsageError("up starts a cluster of its own: leave out --endpoints")
     wanted = Wanted(
         nodes=nodes,
         base_port=base_port,

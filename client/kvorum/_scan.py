@@ -40,7 +40,8 @@ async def _items_of_group(read_page: ReadPage, group: int, query: Query) -> Asyn
         if not page.more:
             return
         page_query = Query.FromString(page_query.SerializeToString())
-        page_query.range.revision = query.range.revision or page.revision
+        if not page_query.range.revision:
+            page_query.range.revision = page.revision
         if query.range.reverse:
             page_query.range.range_end = page.next_key + b"\x00"
         else:

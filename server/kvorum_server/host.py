@@ -12,11 +12,6 @@
 *What must wait, waits here.* The records of a turn become one numbered :class:`Write`. Messages
 that promise what it makes durable stay in ``_writes`` until the shell says ``Appended``; there is
 no other way out for them.
-
-*Checkpoints.* At the end of a turn the applied index of every group is noted and the engine is
-flushed in the background. When that is done a ``CheckpointTaken`` record goes into the log, and
-right behind it a ``LogCut`` for each group. A torn write keeps a prefix, so a cut never stands
-without its checkpoint.
 """
 
 from collections import deque
@@ -26,6 +21,7 @@ from dataclasses import dataclass
 from kvorum_proto.command_pb2 import UNAVAILABLE, WRONG_GROUP
 from kvorum_proto.peer_pb2 import Bootstrap
 from kvorum_server.admission import error_result
+from kvorum_server.checkpoint import Checkpoints
 from kvorum_server.config import Config
 from kvorum_server.consensus import PROTOCOLS
 from kvorum_server.consensus.core import Randomness
@@ -57,8 +53,6 @@ from kvorum_server.storage.errors import StorageError
 from kvorum_server.storage.overlay import Overlay
 from kvorum_server.storage.record import (
     BootstrapRecord,
-    CheckpointTaken,
-    EntriesAppended,
     ReplicaCreated,
     SnapshotInstalled,
 )
@@ -120,13 +114,7 @@ class Host:
         self._last_transfer = self.boot << 32
         self._last_write = 0
         self._writes: deque[_UnderWay] = deque()
-        self._last_flush = 0
-        self._flush_under_way: list[Callable[[Outbox], None]] | None = None
-        self._after_flush: list[Callable[[Outbox], None]] = []
-        self._checkpoint_wanted = False
-        self._log_bytes = 0
-        self._log_entries = 0
-        self._checkpoint_at: int | None = None
+        self._checkpoints = Checkpoints(config, self.replicas)
         if recovered.bootstrap is not None:
             self._recover(recovered)
 
@@ -252,7 +240,7 @@ class Host:
             replica.serve(outbox)
             replica.transfers.produce(replica, outbox)
             self._watch_transfer(replica)
-        self._want_checkpoint(now)
+        self._checkpoints.ask_when_due(now)
         return self._effects(outbox)
 
     def _take(self, event: Event, now: int, outbox: Outbox) -> None:
@@ -282,7 +270,7 @@ class Host:
                 for replica in self.replicas.values():
                     replica.forget(event.connection)
             case Flushed():
-                self._flushed(event.flush, outbox)
+                self._checkpoints.done(event.flush, outbox)
             case Bootstrapped():
                 self._bootstrap(event.bootstrap, outbox)
                 for replica in self.replicas.values():
@@ -362,18 +350,12 @@ class Host:
             self._last_write += 1
             effects.append = Write(self._last_write, tuple(outbox.records))
             self._writes.append(_UnderWay(self._last_write, outbox.held, outbox.when_durable))
-            for record in outbox.records:
-                if isinstance(record, EntriesAppended):
-                    self._log_entries += len(record.entries)
-                    self._log_bytes += sum(len(entry.payload) for entry in record.entries)
+            self._checkpoints.count(outbox.records)
         elif outbox.held or outbox.when_durable:
             assert self._writes, "what waits for nothing has left"
             self._writes[-1].held.extend(outbox.held)
             self._writes[-1].then.extend(outbox.when_durable)
-        if self._flush_under_way is None and self._after_flush:
-            self._last_flush += 1
-            self._flush_under_way, self._after_flush = self._after_flush, []
-            effects.flush = self._last_flush
+        effects.flush = self._checkpoints.begin()
         outbox.into(effects)
         return effects
 
@@ -405,46 +387,13 @@ class Host:
             if replica.is_leader and not replica.hand_over(self.peers, None):
                 replica.consensus.farewell()
 
-    # --- Checkpoints and installs ---
-
-    def _want_checkpoint(self, now: int) -> None:
-        if self._checkpoint_at is None:
-            self._checkpoint_at = now
-        config = self.config
-        due = (
-            self._log_bytes >= config.checkpoint_bytes
-            or self._log_entries >= config.checkpoint_entries
-            or (self._log_entries > 0 and now - self._checkpoint_at >= config.checkpoint_age_ms)
-        )
-        if due and not self._checkpoint_wanted:
-            self._checkpoint_wanted = True
-            self._checkpoint_at = now
-            self._log_bytes = self._log_entries = 0
-            noted = {
-                group: (replica.space, replica.applied[0])
-                for group, replica in self.replicas.items()
-            }
-            self._after_flush.append(lambda outbox: self._checkpoint_saved(noted, outbox))
-
-    def _checkpoint_saved(self, noted: dict[GroupId, tuple[int, int]], outbox: Outbox) -> None:
-        """The engine holds the noted state durably: say so in the log, then cut it."""
-        self._checkpoint_wanted = False
-        replicas = [
-            (self.replicas[group], index)
-            for group, (space, index) in noted.items()
-            if self.replicas[group].space == space
-        ]
-        outbox.records.append(
-            CheckpointTaken(tuple((replica.group, index) for replica, index in replicas))
-        )
-        for replica, index in replicas:
-            replica.cut(index, outbox)
+    # --- Snapshots that have arrived ---
 
     def _watch_transfer(self, replica: Replica) -> None:
         """A snapshot that has arrived in full is flushed before it is installed."""
         receiver = replica.transfers.arrived()
         if receiver is not None:
-            self._after_flush.append(lambda outbox: self._install(replica, outbox))
+            self._checkpoints.after_flush(lambda outbox: self._install(replica, outbox))
 
     def _install(self, replica: Replica, outbox: Outbox) -> None:
         """The rows of a snapshot are durable in their space: switch over, if still worth it."""
@@ -465,13 +414,6 @@ class Host:
         outbox.transitions.append(
             replica.transition("snapshot installed", {"index": receiver.meta.index})
         )
-
-    def _flushed(self, flush: int, outbox: Outbox) -> None:
-        assert flush == self._last_flush
-        assert self._flush_under_way is not None
-        actions, self._flush_under_way = self._flush_under_way, None
-        for action in actions:
-            action(outbox)
 
     # --- Looking ---
 

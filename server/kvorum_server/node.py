@@ -16,6 +16,7 @@ says nothing about what is on disk and is never retried, and a bug must not go o
 import asyncio
 import contextlib
 import gc
+import itertools
 import queue
 import random
 import secrets
@@ -273,17 +274,26 @@ class Node:
     def _write(self) -> None:
         """Appends all waiting writes and has them made durable by one sync.
 
-        On a full disk they keep waiting, and every tick tries again: the Host refuses new ones
-        when it sees how little space is left.
+        On a full disk the oldest goes alone, if it can; the rest keeps waiting and every tick tries
+        again. The Host refuses new work when it sees how little space is left.
         """
-        newest = self._writes[-1].number
+        count = len(self._writes)
         try:
-            self.wal.append([record for write in self._writes for record in write.records])
+            self._append(count)
         except DiskFull as error:
-            self._log.error("disk full", reason=str(error), waiting=len(self._writes))
-            return
-        self._writes.clear()
+            self._log.error("disk full", reason=str(error), waiting=count)
+            count = 1
+            try:
+                self._append(count)
+            except DiskFull:
+                return
+        newest = [self._writes.popleft().number for _ in range(count)][-1]
         self._sync(lambda: self.post(Appended(newest)))
+
+    def _append(self, count: int) -> None:
+        """Appends the oldest ``count`` writes; raises DiskFull and leaves the log as it was."""
+        oldest = itertools.islice(self._writes, count)
+        self.wal.append([record for write in oldest for record in write.records])
 
     def _sync(self, then: Callable[[], None]) -> None:
         self._sync_under_way = True
@@ -322,6 +332,8 @@ class Node:
             self._busy_at = now
         elif self._writes:
             self._write()
+        elif not self.wal.reserve_ok:
+            self._sync(lambda: None)
         elif (now - self._busy_at) * 1000 >= self.config.claim_idle_ms:
             self.wal.claim()
             if self.wal.has_unsynced:

@@ -1,7 +1,9 @@
-"""A real cluster for tests: node processes on loopback, free ports, ended by process id whatever happens.
+"""A real cluster for tests: node processes on loopback, free ports, ended by process id whatever
+happens.
 
-Nothing here waits by sleeping for a guess: a test says what must become true and how long it may take at
-most; the time limits are generous, because machines are shared, and only a hang reaches them.
+Nothing here waits by sleeping for a guess: a test says what must become true and how long it may
+take at most; the time limits are generous, because machines are shared, and only a hang reaches
+them.
 """
 
 import asyncio
@@ -22,7 +24,9 @@ POLL_SECONDS = 0.02
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on; they stay bound until all are drawn, so that none comes twice."""
+    """Ports that nobody listens on; they stay bound until all are drawn, so that none comes
+    twice.
+    """
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for one in sockets:

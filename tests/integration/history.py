@@ -1,8 +1,9 @@
-"""Clients that write down what they asked and were told, for the checker to judge real processes too.
+"""Clients that write down what they asked and were told, for the checker to judge real processes
+too.
 
-The history has the form that the simulator's has; times are nanoseconds of this process's clock, which
-all clients share. Keys are judged one by one, since the SDK's answers do not all carry a revision. An
-operation that raises is unknown unless its error says that it did nothing.
+The history has the form that the simulator's has; times are nanoseconds of this process's clock,
+which all clients share. Keys are judged one by one, since the SDK's answers do not all carry a
+revision. An operation that raises is unknown unless its error says that it did nothing.
 """
 
 import asyncio

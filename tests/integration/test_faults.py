@@ -1,4 +1,6 @@
-"""Real nodes that are killed, stopped and left behind: nothing acknowledged is lost, nothing stale is read."""
+"""Real nodes that are killed, stopped and left behind: nothing acknowledged is lost, nothing
+stale is read.
+"""
 
 import asyncio
 import contextlib

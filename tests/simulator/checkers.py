@@ -12,7 +12,8 @@ store on top:
 *   state machine safety: what is committed at an index never differs and never changes, and equal
     applied indexes mean equal figures and equal rows;
 *   term, vote, commit and applied index only move as the paper lets them, restarts included;
-*   a restarted node finds all writes that were synced, then some of those that were not, in order.
+*   a restarted node finds all writes that were synced, then some of those that were not, in order;
+*   no promise leaves before what it promises is durable: votes, acknowledgements, commits.
 
 A violation raises :class:`Violation`; the simulation reports it with its seed.
 """
@@ -33,7 +34,15 @@ from kvorum_server.storage.record import (
     SnapshotInstalled,
 )
 from kvorum_server.storage.recovery import Recovered
-from kvorum_server.types import Entry, GroupId, HardState
+from kvorum_server.types import (
+    AppendResponse,
+    Entry,
+    Envelope,
+    GroupId,
+    HardState,
+    VoteRequest,
+    VoteResponse,
+)
 
 Chain = bytes
 """Hash of an entry and of all entries before it."""
@@ -99,7 +108,8 @@ class ShadowNode:
 class Checkers:
     """One for a whole cluster; nodes are told apart by number."""
 
-    def __init__(self) -> None:
+    def __init__(self, voters: int) -> None:
+        self.voters = voters
         self.nodes: dict[int, ShadowNode] = {}
         self.leaders: dict[tuple[GroupId, int], int] = {}
         self.matching: dict[tuple[GroupId, int, int], Chain] = {}
@@ -174,6 +184,37 @@ class Checkers:
         chains = self.agreed.get(group, [])
         require(index <= len(chains), f"group {group}: {index} was kept before it was committed")
         return chains[index - 1]
+
+    def promised(self, node: int, envelope: Envelope) -> None:
+        """A message leaves a node: is what it promises durable there?"""
+        log = self.nodes[node].durable.get(envelope.group, ShadowLog())
+        hard = log.hard_state
+        match envelope.message:
+            case AppendResponse(accepted=True, matched_index=index):
+                kept = self._holds(node, envelope.group, index)
+                require(kept, f"node {node} acknowledged entry {index} before it was durable")
+            case VoteResponse(term, granted=True):
+                require(
+                    (hard.term, hard.vote) == (term, envelope.target_replica) or hard.term > term,
+                    f"node {node} gave a vote in term {term} before it was durable",
+                )
+            case VoteRequest(term):
+                require(
+                    (hard.term, hard.vote) == (term, envelope.source_replica) or hard.term > term,
+                    f"node {node} asked for votes in term {term} before its own was durable",
+                )
+            case _:
+                return
+
+    def _holds(self, node: int, group: GroupId, index: int) -> bool:
+        """Whether what the node has at an index now is durable there."""
+        shadow = self.nodes[node]
+        durable, current = shadow.durable.get(group), shadow.current.get(group)
+        if durable is None or current is None or index > min(durable.last, current.last):
+            return False
+        if index < max(durable.start, current.start):
+            return True
+        return durable.chain(index) == current.chain(index)
 
     # --- Restarts ---
 
@@ -263,7 +304,18 @@ class Checkers:
                 )
             else:
                 require(index == len(agreed), f"entry {index + 1} was committed before {index}")
+                self._check_quorum(node, group, index + 1, chain)
                 agreed.append(chain)
+
+    def _check_quorum(self, node: int, group: GroupId, index: int, chain: Chain) -> None:
+        """The first to call an entry committed must be right: a quorum holds it durably."""
+        logs = [shadow.durable.get(group, ShadowLog()) for shadow in self.nodes.values()]
+        holders = sum(log.start <= index <= log.last and log.chain(index) == chain for log in logs)
+        require(
+            holders * 2 > self.voters,
+            f"node {node} committed entry {index} of group {group}, which {holders} of "
+            f"{self.voters} nodes hold durably",
+        )
 
     def _check_figures(self, node: int, group: GroupId, machine: MachineStatus) -> None:
         known, other = self.states.setdefault((group, machine.applied_index), (machine, node))

@@ -31,7 +31,7 @@ and history tables has come is each replica's own business."""
 ROWS_EVERY = 5
 """Rows are compared at every so many applied indexes."""
 
-INVARIANTS_EVERY = 4
+INVARIANTS_EVERY = 8
 """Hosts check their own invariants every so many turns."""
 
 
@@ -42,7 +42,7 @@ class Cluster:
         self.options = options
         self.scheduler = scheduler
         self.trace = trace
-        self.checkers = Checkers()
+        self.checkers = Checkers(options.nodes)
         self.history: list[Call] = []
         self.turns = 0
         self._generator = random.Random(f"{seed} cluster")
@@ -157,6 +157,9 @@ class Cluster:
         assert node.host is not None
         if effects.append is not None:
             self.checkers.appended(node.number, effects.append.records)
+        for envelopes in effects.messages.values():
+            for envelope in envelopes:
+                self.checkers.promised(node.number, envelope)
         if self.turns % INVARIANTS_EVERY == 0:
             node.host.check_invariants()
         for group, replica in node.host.replicas.items():

@@ -61,7 +61,10 @@ class Options:
     in_flight: int
     keys: int
     operations_max: int
-    think_mean: int
+    """In the safety phase, by all clients together, spread over its whole length."""
+    reads: float
+    stale: float
+    """How many reads may be stale."""
     timeout: int
     give_up: float
     without_session: float
@@ -70,6 +73,12 @@ class Options:
     # Phases
     safety: int
     liveness: int
+
+    @property
+    def think_mean(self) -> int:
+        """Time between two bursts of a client, so that its operations last for the safety phase."""
+        burst = (1 + self.in_flight) / 2
+        return int(self.safety * burst * self.clients / self.operations_max)
 
     def describe(self) -> str:
         """All that was drawn, one line each; limits only where they differ from the default."""
@@ -132,13 +141,14 @@ def draw_options(seed: int) -> Options:
         clients=span(1, 6),
         in_flight=span(1, 5),
         keys=span(1, 7),
-        operations_max=span(100, 400),
-        think_mean=span(5, 60) * MILLISECOND,
+        operations_max=span(100, 500),
+        reads=between(0.1, 0.9),
+        stale=sometimes(0.5, between(0.0, 0.5), 0.0),
         timeout=span(100, 1500) * MILLISECOND,
         give_up=sometimes(0.3, between(0.0, 0.1), 0.0),
         without_session=sometimes(0.3, between(0.0, 0.2), 0.0),
         ranges=generator.random() < 0.6,
-        safety=span(3000, 7000) * MILLISECOND,
+        safety=span(2000, 6000) * MILLISECOND,
         liveness=60 * SECOND,
     )
 
@@ -151,12 +161,12 @@ def _draw_config(generator: random.Random) -> Config:
 
     usual = Config()
     heartbeat_ticks = generator.choice((1, 2, 2, 3))
-    election_ticks_min = generator.randrange(2 * heartbeat_ticks + 2, 21)
+    election_ticks_min = generator.randrange(2 * heartbeat_ticks + 2, 15)
     return Config(
         tick_ms=generator.choice((15, 25, 25, 40)),
         heartbeat_ticks=heartbeat_ticks,
         election_ticks_min=election_ticks_min,
-        election_ticks_max=election_ticks_min + generator.randrange(3, 21),
+        election_ticks_max=election_ticks_min + generator.randrange(3, 15),
         entry_commands_max=tight(usual.entry_commands_max, (1, 2, 5)),
         entry_bytes_max=tight(usual.entry_bytes_max, (1, 100, 1000)),
         apply_commands_max=tight(usual.apply_commands_max, (1, 3, 20)),

@@ -33,31 +33,31 @@ class Workload:
 
     def choose(self) -> tuple[Operation, bool]:
         """The next operation, and whether it is a read that may be stale."""
-        operation = self._operation()
-        reads = isinstance(operation, Get | Scan)
-        return operation, reads and self.generator.random() < 0.2
+        if self.generator.random() < self.options.reads:
+            return self._read(), self.generator.random() < self.options.stale
+        return self._write(), False
 
-    def _operation(self) -> Operation:
-        choices = 10 if self.options.ranges else 7
-        match self.generator.randrange(choices):
+    def _read(self) -> Operation:
+        if not self.options.ranges or self.generator.random() < 0.6:
+            return Get(self._key())
+        if self.generator.random() < 0.5:
+            return Scan(RANGE_START, RANGE_END)
+        return Scan(*self._range())
+
+    def _write(self) -> Operation:
+        match self.generator.randrange(8 if self.options.ranges else 6):
             case 0 | 1:
                 return Put(self._key(), self._value())
             case 2 | 3:
-                return Get(self._key())
-            case 4:
                 return Increment(self._key(), self.generator.randrange(-3, 10))
-            case 5:
+            case 4:
                 return self._compare_and_set()
-            case 6:
+            case 5:
                 return Delete(self._key())
-            case 7:
-                return Scan(*self._range())
-            case 8:
-                return self._transfer()
-            case _ if self.generator.random() < 0.3:
+            case 6:
                 return DeleteRange(*self._range(), self.options.config.range_keys_max)
             case _:
-                return Scan(RANGE_START, RANGE_END)
+                return self._transfer()
 
     def _key(self) -> bytes:
         return b"key%d" % self.generator.randrange(self.options.keys)
