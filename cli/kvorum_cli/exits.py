@@ -26,6 +26,7 @@ class Exit(IntEnum):
     REFUSED = 5
     UNKNOWN_OUTCOME = 6
     BUG = 70
+    INPUT_OUTPUT = 74
     INTERRUPTED = 130
     OUTPUT_CLOSED = 141
 
@@ -41,6 +42,10 @@ class Stop(Exception):
     def __init__(self, code: Exit, line: str = "") -> None:
         super().__init__(" ".join(line.split()))
         self.code = code
+
+
+class OutputClosed(Exception):
+    """The reader of our output went away; click does not know this, as it would EPIPE."""
 
 
 def stop_for(error: KvorumError, subject: str, *, endpoints_given: bool) -> Stop:

@@ -311,7 +311,8 @@ async def _compare_and_set(
             state = f"exists, with {_shorten(current.value)} at revision {current.mod_revision}"
         else:
             state = f"has {_shorten(current.value)} at revision {current.mod_revision}"
-        raise Stop(Exit.CONFLICT, f"conflict: {_name(os.fsdecode(key))} {state}; nothing was changed") from None
+        line = f"conflict: {_name(os.fsdecode(key))} {state}; nothing was changed"
+        raise Stop(Exit.CONFLICT, line) from None
 
 
 @click.command(

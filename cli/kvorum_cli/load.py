@@ -170,7 +170,7 @@ async def _measure(plan: Plan, settings: Settings, progress: Progress | None) ->
         try:
             if plan.operation != "put":
                 await _fill(plan, client, keys, progress)
-            calls = _calls(plan, client, keys)
+            calls = calls_of(plan, client, keys)
             if plan.warm_up_seconds:
                 await _run_for("warm-up", plan.warm_up_seconds, plan.in_flight, calls, progress)
             seconds, samples = await _run_for(
@@ -182,7 +182,7 @@ async def _measure(plan: Plan, settings: Settings, progress: Progress | None) ->
     return Report.of(plan, seconds, samples)
 
 
-def _calls(plan: Plan, client: AsyncClient, keys: list[bytes]) -> Iterator[Call]:
+def calls_of(plan: Plan, client: AsyncClient, keys: list[bytes]) -> Iterator[Call]:
     """An endless supply of calls, ready to be made, out of C iterators only."""
     values = cycle([os.urandom(plan.value_bytes) for _ in range(VALUES)])
     puts: Iterator[Call] = map(partial, cycle([client.put]), cycle(keys), values)

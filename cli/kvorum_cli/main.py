@@ -20,7 +20,7 @@ import click
 from kvorum_cli.bench import bench
 from kvorum_cli.cluster import compact, member, status
 from kvorum_cli.completion import completion
-from kvorum_cli.exits import Exit, Stop
+from kvorum_cli.exits import Exit, OutputClosed, Stop
 from kvorum_cli.kv import cas, delete, get, incr, put, scan
 from kvorum_cli.output import write_note
 from kvorum_cli.settings import Verbs, show_help_without_verb
@@ -50,6 +50,10 @@ for _verb in VERBS:
 
 def main() -> None:
     """Runs the command line of this process and exits."""
+    # A shell that closes a stream (``>&-``) means that nobody reads or writes it.
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115 - for the life of the process
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     sys.exit(run(sys.argv[1:]))
 
 
@@ -66,9 +70,12 @@ def run(arguments: Sequence[str]) -> int:
         return _end(Exit.USAGE, error.format_message())
     except (click.Abort, KeyboardInterrupt):
         return _end(Exit.INTERRUPTED, "interrupted")
-    except BrokenPipeError:
+    except (OutputClosed, BrokenPipeError):
         _forget_output()
         return Exit.OUTPUT_CLOSED
+    except OSError as error:
+        _forget_output()
+        return _end(Exit.INPUT_OUTPUT, f"cannot read or write: {error.strerror or error}")
     except Exception:  # noqa: BLE001 - reported in full on standard error, with the exit code of a bug
         traceback.print_exc()
         return _end(Exit.BUG, "this is a bug of kvorum, please report it with the lines above")
@@ -91,7 +98,7 @@ def usage_line(error: click.UsageError) -> str:
 def _end(code: Exit, line: str) -> int:
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         _forget_output()
     if line:
         write_note(line)

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kvorum import Item
 
+SHOWN_BYTES_MAX = 1024
+"""How much of a binary value is worth showing on a terminal."""
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -97,9 +99,10 @@ def write_value(value: bytes, *, raw: bool) -> None:
     A terminal never gets control characters: it sees the escaped form and how to get the real one.
     """
     if not raw and sys.stdout.isatty() and not is_text(value):
-        write_line(escape(value))
+        write_line(escape(value[:SHOWN_BYTES_MAX]))
+        part = f"the first {SHOWN_BYTES_MAX} of " if len(value) > SHOWN_BYTES_MAX else ""
         write_note(
-            f"the value is binary ({len(value)} bytes), shown escaped; --raw writes it as it is"
+            f"the value is binary: {part}{len(value)} bytes, escaped; --raw writes it as it is"
         )
         return
     sys.stdout.flush()

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kvorum_cli.exits import OutputClosed, stop_for
+
 if TYPE_CHECKING:
     from kvorum import AsyncClient
 
@@ -78,7 +80,6 @@ def call(operation: Callable[[AsyncClient], Awaitable[T]], about: str = "") -> T
     import asyncio
 
     from kvorum import AsyncClient, KvorumError
-    from kvorum_cli.exits import stop_for
 
     chosen = settings()
 
@@ -236,6 +237,20 @@ class Verbs(click.Group):
         super().__init__(*args, **{"invoke_without_command": True, **kwargs})
         self.global_options = _global_options()
         self.params.extend(self.global_options)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parses, perhaps prints the help; ``main`` is told of a reader that goes away, not click."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except BrokenPipeError:
+            raise OutputClosed from None
+
+    def invoke(self, context: click.Context) -> Any:
+        """Runs the verb; the same for its reader."""
+        try:
+            return super().invoke(context)
+        except BrokenPipeError:
+            raise OutputClosed from None
 
     def list_commands(self, _context: click.Context) -> list[str]:
         """In the order in which they were added."""

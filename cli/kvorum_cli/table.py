@@ -151,15 +151,14 @@ def group_row(group: GroupStatus) -> tuple[str, ...]:
         str(group.compacted_revision),
         str(group.commit),
         f"{group.log_first}-{group.log_last}",
-        str(group.checkpoint),
         str(group.sessions),
     )
 
 
 def group_table(groups: Iterable[GroupStatus]) -> Table:
-    """GROUP LEADER TERM REVISION COMPACTED COMMIT LOG CHECKPOINT SESSIONS."""
+    """GROUP LEADER TERM REVISION COMPACTED COMMIT LOG SESSIONS."""
     table = _table(
-        "GROUP", "LEADER", ">TERM", ">REVISION", ">COMPACTED", ">COMMIT", ">LOG", ">CHECKPOINT",
+        "GROUP", "LEADER", ">TERM", ">REVISION", ">COMPACTED", ">COMMIT", ">LOG",
         ">SESSIONS",
     )  # fmt: skip
     for group in groups:

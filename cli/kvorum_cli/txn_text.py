@@ -259,8 +259,6 @@ def _branch(draft: _Draft, statement: Statement) -> list[Operation]:
             return draft.then
         case "else":
             return draft.otherwise
-        case "when":
-            raise statement.error("a txn cannot be a condition")
         case _:
             word = statement.words[0].text if statement.words else "end"
             raise statement.error(
@@ -275,6 +273,8 @@ def _condition(statement: Statement) -> Compare:
         version = AsyncClient.version(statement.take("the key").data)
         statement.end()
         return version == 0 if name == "absent" else version > 0
+    if name in _OPERATIONS:
+        raise statement.error(f"{name!r} is no condition; the line 'then' must stand before it")
     if name not in _FIELDS:
         candidates = (*_FIELDS, "exists", "absent", *_HEADINGS)
         raise statement.error(

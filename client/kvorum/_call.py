@@ -222,17 +222,8 @@ def failure_at_deadline(call: Request, circumstances: str, reachable: bool) -> K
     return Unavailable(f"no endpoint could serve {call.arm} within {seconds}: {circumstances}")
 
 
-def lost_without_session(call: Request, reason: str) -> KvorumError:
-    """What a caller is told when the only copy of an at-most-once command is lost."""
+def answer_lost(call: Request, reason: str) -> KvorumError:
+    """What a caller is told when a write was sent and its answer will never come."""
     return UnknownOutcome(
-        f"{call.arm} was sent without a session and its answer is lost ({reason}); "
-        "it may or may not be applied"
-    )
-
-
-def lost_with_session(call: Request) -> KvorumError:
-    """What a caller is told when the group has forgotten the session of a command."""
-    return UnknownOutcome(
-        f"{call.arm} was sent in a session that has expired before its answer came; "
-        "it may or may not be applied"
+        f"{call.arm} was sent and its answer is lost ({reason}); it may or may not be applied"
     )

@@ -85,7 +85,7 @@ class Directory:
             route.search(now + SEARCH_SECONDS * (1 + self._jitter()))
 
     def suggest(self, route: Route, address: str, now: float) -> bool:
-        """Somebody names the leader: aims the route there, unless that endpoint is down or silent."""
+        """Somebody names the leader: aims the route there, unless it is down or silent."""
         if not address or route.any_replica:
             return False
         leader = self.link(address)

@@ -28,9 +28,8 @@ from kvorum._call import (
     CommandCall,
     Outcome,
     Request,
+    answer_lost,
     failure_at_deadline,
-    lost_with_session,
-    lost_without_session,
 )
 from kvorum._directory import PROBE_SECONDS, Directory
 from kvorum._errors import (
@@ -86,6 +85,7 @@ class Dispatcher:
         self._rests = 0
         self._to_open: list[Link] = []
         self._next_sweep = 0.0
+        self._wrong_cluster = ""
         self.cluster_id = cluster_id
         self.table: RoutingTable | None = None
         self._leaders: dict[int, str] = {}
@@ -140,7 +140,9 @@ class Dispatcher:
     # --- Calls ---
 
     def submit(self, call: Request) -> None:
-        """Queues a call; ``flush`` sends it. Raises Busy when too many are pending already."""
+        """Queues a call for ``flush``. Raises Busy (too many are pending) and WrongCluster."""
+        if self._wrong_cluster:
+            raise WrongCluster(self._wrong_cluster)
         live = self._live
         if len(live) >= PENDING_CALLS_MAX:
             raise Busy(f"{PENDING_CALLS_MAX} calls are pending in this client; await some of them")
@@ -161,7 +163,7 @@ class Dispatcher:
         """The client closes: settles every call, UnknownOutcome for writes that may be applied."""
         for call in list(self._live):
             if isinstance(call, CommandCall) and call.maybe_applied:
-                self._fail(call, lost_without_session(call, "the client was closed"))
+                self._fail(call, answer_lost(call, "the client was closed"))
             else:
                 self._fail(call, error)
         assert not self._live, "a closed client has no calls"
@@ -176,8 +178,9 @@ class Dispatcher:
             )
             self._drop_target(link, now)
             if self._directory.all_foreign():
+                self._wrong_cluster = f"check the endpoints: {self.describe()}"
                 for call in list(self._live):
-                    self._fail(call, WrongCluster(f"wrong cluster: {self.describe()}"))
+                    self._fail(call, WrongCluster(self._wrong_cluster))
             return link.reason
         self.cluster_id = hello.cluster_id
         known = self.table.version if self.table is not None else -1
@@ -204,7 +207,7 @@ class Dispatcher:
         """A stream ended, or could not be opened."""
         lost = link.become_idle(reason, now, self._jitter())
         self._drop_target(link, now)
-        again: dict[Route, list[Request]] = {}
+        again: list[Request] = []
         for call in lost:
             call.drop_carrier(link)
             if call.promise.done():
@@ -212,11 +215,10 @@ class Dispatcher:
             if isinstance(call, CommandCall):
                 call.uncertain = True
                 if not call.repeatable:
-                    self._fail(call, lost_without_session(call, link.describe()))
+                    self._fail(call, answer_lost(call, f"no session, {link.describe()}"))
                     continue
-            again.setdefault(call.route, []).append(call)
-        for route, calls in again.items():
-            route.requeue(calls)
+            again.append(call)
+        _requeue(again)
 
     def received(self, link: Link, frame: ServerFrame, now: float) -> None:
         """Answers. Raises ProtocolViolation when one of them is no answer to what was asked."""
@@ -227,39 +229,31 @@ class Dispatcher:
             if len(replies.ids) != len(replies.results):
                 raise ProtocolViolation("answered with more or fewer results than ids")
             again: list[Request] = []
-            route: Route | None = None
-            served = False
-            sent_at = 0.0
+            served: set[Route] = set()
             for number, result in zip(replies.ids, replies.results, strict=True):
                 call = in_flight.pop(number, None)
                 if call is None:
                     raise ProtocolViolation(f"answered request {number}, which was never sent")
-                route = call.route
                 arm = result.WhichOneof("result")
                 if arm == call.arm:
-                    served = True
-                    sent_at = call.sent_at
+                    served.add(call.route)
                     promise = call.promise
                     if not promise.done():
                         promise.set_result(call.decode(result))
                         live.discard(call)
                         if type(call) is CommandCall and call.session is not None:
-                            call.session.finish(call.sequence)
+                            call.session.answered(call.sequence, call.sent_at)
                     continue
                 if arm != "error":
                     raise ProtocolViolation(f"answered {call.arm} with {arm}")
                 call.drop_carrier(link)
                 if self._refused(call, link, result.error, now):
                     again.append(call)
-            if route is None:
-                continue
-            if served:
+            _requeue(again)
+            for route in served:
                 route.confirm(link, now)
-                if route.session is not None:
-                    route.session.used(sent_at)
-            route.requeue(again)
-            if route.opening is not None and route.opening.promise.done():
-                self._session_opened(route)
+                if route.opening is not None and route.opening.promise.done():
+                    self._session_opened(route)
 
     def tick(self, now: float) -> None:
         """Time has passed: wakes resting calls, sweeps deadlines, doubts silent targets."""
@@ -384,7 +378,7 @@ class Dispatcher:
             if not isinstance(other, CommandCall) or other.session is not session:
                 continue
             if other.maybe_applied:
-                self._fail(other, lost_with_session(other))
+                self._fail(other, answer_lost(other, "its session has expired"))
             else:
                 other.leave_session()
 
@@ -423,7 +417,8 @@ class Dispatcher:
         if isinstance(call, CommandCall) and error.code == wire.UNCERTAIN:
             call.uncertain = True
             if not call.repeatable:
-                self._fail(call, lost_without_session(call, f"{link.address} lost the leadership"))
+                reason = f"no session, {link.address} lost the leadership"
+                self._fail(call, answer_lost(call, reason))
                 return False
         return all(carrier.suspect for carrier in call.carriers)
 
@@ -482,6 +477,15 @@ class Dispatcher:
                 for waiting in list(route.commands):
                     if not waiting.encoded:
                         self._fail(waiting, error)
+
+
+def _requeue(calls: list[Request]) -> None:
+    """Puts calls in front of the queues of their routes."""
+    routes: dict[Route, list[Request]] = {}
+    for call in calls:
+        routes.setdefault(call.route, []).append(call)
+    for route, its_calls in routes.items():
+        route.requeue(its_calls)
 
 
 def _patience(route: Route) -> float:

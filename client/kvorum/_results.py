@@ -81,7 +81,7 @@ def _range(result: wire.Result) -> ScanResult:
 def _members(result: wire.Result) -> tuple[Member, ...]:
     return tuple(
         Member(member.identity, member.name, member.address, member.supported_level)
-        for member in result.members.members
+        for member in sorted(result.members.members, key=lambda member: member.name)
     )
 
 

@@ -79,11 +79,12 @@ class Session:
         return sequence
 
     def finish(self, sequence: int) -> None:
-        """The answer is here, or nobody wants it any more."""
+        """Nobody waits for the answer any more."""
         assert 0 < sequence < self._next, "a sequence that was never taken"
         self._waiting.discard(sequence)
 
-    def used(self, sent_at: float) -> None:
+    def answered(self, sequence: int, sent_at: float) -> None:
         """The group answered a command that was sent then: the session lived at that time."""
+        self.finish(sequence)
         if sent_at > self.used_at:
             self.used_at = sent_at

@@ -28,20 +28,29 @@ class PeerHello(_message.Message):
     def __init__(self, wire_version_min: _Optional[int] = ..., wire_version_max: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., identity: _Optional[int] = ..., boot: _Optional[int] = ..., supported_level: _Optional[int] = ..., name: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., fresh: bool = ...) -> None: ...
 
 class Bootstrap(_message.Message):
-    __slots__ = ("cluster_id", "members", "partitions", "replicas", "protocol", "initial_cluster_hash")
+    __slots__ = ("cluster_id", "members", "partitions", "replicas", "protocol", "initial_cluster_hash", "settings")
+    class SettingsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     PARTITIONS_FIELD_NUMBER: _ClassVar[int]
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     INITIAL_CLUSTER_HASH_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     members: _containers.RepeatedCompositeFieldContainer[InitialMember]
     partitions: int
     replicas: int
     protocol: str
     initial_cluster_hash: bytes
-    def __init__(self, cluster_id: _Optional[bytes] = ..., members: _Optional[_Iterable[_Union[InitialMember, _Mapping]]] = ..., partitions: _Optional[int] = ..., replicas: _Optional[int] = ..., protocol: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ...) -> None: ...
+    settings: _containers.ScalarMap[str, int]
+    def __init__(self, cluster_id: _Optional[bytes] = ..., members: _Optional[_Iterable[_Union[InitialMember, _Mapping]]] = ..., partitions: _Optional[int] = ..., replicas: _Optional[int] = ..., protocol: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., settings: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class InitialMember(_message.Message):
     __slots__ = ("identity", "name", "address")

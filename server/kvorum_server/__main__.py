@@ -35,7 +35,9 @@ def serve(config: Config) -> int:
     sys.setswitchinterval(config.switch_interval_us / 1_000_000)
     try:
         return _run(Node(config).run())
-    except (ConfigError, StorageError) as error:
+    except ConfigError as error:
+        return _line(error, 2)
+    except StorageError as error:
         return _line(error, 1)
 
 

@@ -24,8 +24,9 @@ from kvorum_proto.command_pb2 import (
 from kvorum_server.config import Config
 from kvorum_server.state_machine import StateMachine
 
-FREEING_COMMANDS = frozenset({"delete", "delete_range", "compact", "session_close"})
-"""What a node with a full disk still admits: commands that free space."""
+FREEING_COMMANDS = frozenset({"delete", "delete_range", "compact", "session_open", "session_close"})
+"""What a node with a full disk still admits: commands that free space, and the session of a new
+client that wants to."""
 
 
 @dataclass(slots=True)

@@ -40,9 +40,10 @@ class Config:
     name: str = _option("n1", "Name of this node, unique in the cluster.")
     data: Path = _option(Path("kvorum-data"), "Directory that this node keeps everything in.")
     listen: str = _option("127.0.0.1:7400", "host:port of the gRPC server for clients and peers.")
-    advertise: str = _option("", "host:port under which others reach this node; default: listen.")
     initial_cluster: str = _option(
-        "", "The nodes of a new cluster, name=host:port,...; the first named one starts it."
+        "",
+        "The nodes of a new cluster, name=host:port,... with the addresses under which they reach "
+        "each other; the first named one starts it.",
     )
     partitions: int = _option(1, "Partitions of a new cluster; fixed for its life.", 1)
     replicas: int = _option(3, "Replicas of each partition of a new cluster.", 1)

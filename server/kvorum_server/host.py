@@ -44,9 +44,13 @@ from kvorum_server.events import (
 )
 from kvorum_server.kv.machine import KvMachine
 from kvorum_server.outbox import Held, Outbox
-from kvorum_server.placement.bootstrap import initial_configurations
+from kvorum_server.placement.bootstrap import (
+    initial_configurations,
+    with_cluster_settings,
+)
 from kvorum_server.placement.catalog import CatalogMachine
 from kvorum_server.replica import Replica
+from kvorum_server.snapshot import SnapshotReceiver
 from kvorum_server.state_machine import MachineStatus, StateMachine
 from kvorum_server.storage.engine import Engine
 from kvorum_server.storage.errors import StorageError
@@ -105,6 +109,8 @@ class Host:
         self.bootstrap: Bootstrap | None = None
         self.replicas: dict[GroupId, Replica] = {}
         self.retired = dict(recovered.retired)
+        self.is_certified = recovered.bootstrap is not None
+        """Whether the certificate of the cluster is durable here: only then is it passed on."""
         self.disk_full = False
         self.stopping = False
         self.peers: set[NodeId] = set()
@@ -115,6 +121,10 @@ class Host:
         self._last_write = 0
         self._writes: deque[_UnderWay] = deque()
         self._checkpoints = Checkpoints(config, self.replicas)
+        named = {replica.space for replica in recovered.replicas.values()}
+        for space in engine.spaces():
+            if space not in named:
+                engine.drop(space)
         if recovered.bootstrap is not None:
             self._recover(recovered)
 
@@ -123,12 +133,9 @@ class Host:
     def _recover(self, recovered: Recovered) -> None:
         assert recovered.bootstrap is not None
         self.bootstrap = Bootstrap.FromString(recovered.bootstrap)
+        self.config = with_cluster_settings(self.config, self.bootstrap)
         replicas = recovered.replicas
         self._last_space = max([self._last_space, *(r.space for r in replicas.values())])
-        named = {recovered_replica.space for recovered_replica in replicas.values()}
-        for space in self._overlay.engine.spaces():
-            if space not in named:
-                self._overlay.engine.drop(space)
         for recovered_replica in replicas.values():
             self._add_replica(recovered_replica)
 
@@ -196,7 +203,9 @@ class Host:
             assert self.bootstrap == bootstrap, "the birth certificate is never replaced"
             return
         self.bootstrap = bootstrap
+        self.config = with_cluster_settings(self.config, bootstrap)
         outbox.records.append(BootstrapRecord(bootstrap.SerializeToString(deterministic=True)))
+        outbox.when_durable.append(self._certify)
         for group, configuration in initial_configurations(bootstrap).items():
             replica = configuration.replica_of(self.identity)
             if replica is None:
@@ -216,6 +225,9 @@ class Host:
                     checkpoint_index=0,
                 )
             )
+
+    def _certify(self) -> None:
+        self.is_certified = True
 
     # --- The turn ---
 
@@ -237,6 +249,8 @@ class Host:
         self._drain(outbox)
         self._overlay.flush()
         for replica in self.replicas.values():
+            for space in replica.transfers.take_abandoned():
+                self._overlay.engine.drop(space)
             replica.serve(outbox)
             replica.transfers.produce(replica, outbox)
             self._watch_transfer(replica)
@@ -371,8 +385,8 @@ class Host:
             replica.stopping = self.stopping
             replica.tick(self.disk_full, outbox)
             replica.machine.clear_away()
-            for space in replica.transfers.take_abandoned():
-                self._overlay.engine.drop(space)
+            if self.disk_full:
+                replica.leave_full_disk(self.peers)
         if self.stopping:
             self._hand_over()
 
@@ -393,12 +407,14 @@ class Host:
         """A snapshot that has arrived in full is flushed before it is installed."""
         receiver = replica.transfers.arrived()
         if receiver is not None:
-            self._checkpoints.after_flush(lambda outbox: self._install(replica, outbox))
+            self._checkpoints.after_flush(lambda outbox: self._install(replica, receiver, outbox))
 
-    def _install(self, replica: Replica, outbox: Outbox) -> None:
-        """The rows of a snapshot are durable in their space: switch over, if still worth it."""
-        receiver = replica.transfers.receiver
-        if receiver is None or not receiver.complete:
+    def _install(self, replica: Replica, receiver: SnapshotReceiver, outbox: Outbox) -> None:
+        """The rows of a snapshot are durable in their space: switch over, if still worth it.
+
+        Not if another transfer has taken its place meanwhile: its rows missed this flush.
+        """
+        if replica.transfers.receiver is not receiver:
             return
         if not replica.consensus.install(receiver.meta):
             replica.transfers.abandon()

@@ -9,20 +9,18 @@ system's page cache: microseconds). One thread makes writes durable, one flushes
 calls release the GIL. While a sync is under way the next writes gather and share the following
 one.
 
-*Failure.* Whatever a turn, a sync or a flush raises stops the node with one line: a failed fsync
-says nothing about what is on disk and is never retried, and a bug must not go on answering.
+*Failure.* Whatever a turn, a sync or a flush raises stops the node: a failed fsync says nothing
+about what is on disk and is never retried, and a bug must not go on answering. A broken machine is
+told in one line, a bug with its traceback.
 """
 
 import asyncio
 import contextlib
 import gc
 import itertools
-import queue
 import random
 import secrets
 import signal
-import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -54,10 +52,12 @@ from kvorum_server.rpc.server import make_server
 from kvorum_server.rpc.services import WIRE_VERSION, Services
 from kvorum_server.status import node_status
 from kvorum_server.storage.disk import DiskFull
+from kvorum_server.storage.errors import NoRoom, StorageError
 from kvorum_server.storage.filedisk import FileDisk
 from kvorum_server.storage.rocksdb import RocksEngine
 from kvorum_server.storage.wal import WriteAheadLog
 from kvorum_server.types import FEATURE_LEVEL, NodeId
+from kvorum_server.worker import Worker
 
 FREE_SPACE_TICKS = 40
 """Ticks between two looks at the free disk space: one second by default."""
@@ -67,49 +67,24 @@ LAG_WINDOW_SECONDS = 10.0
 TOKENS = 1 << 64
 
 
-class Worker:
-    """A thread that runs one slow call after the other; outcomes come back to the event loop."""
-
-    def __init__(self, name: str, failed: Callable[[BaseException], None]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._failed = failed
-        self._calls: queue.SimpleQueue[tuple[Callable[[], None], Callable[[], None]] | None]
-        self._calls = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
-
-    def submit(self, call: Callable[[], None], done: Callable[[], None]) -> None:
-        """Runs ``call`` in the thread, then ``done`` in the event loop."""
-        self._calls.put((call, done))
-
-    def _run(self) -> None:
-        while (work := self._calls.get()) is not None:
-            call, done = work
-            try:
-                call()
-            except BaseException as error:  # noqa: BLE001 - the loop stops the node
-                self._loop.call_soon_threadsafe(self._failed, error)
-                return
-            self._loop.call_soon_threadsafe(done)
-
-    def stop(self) -> None:
-        """Finishes what was submitted and ends the thread."""
-        self._calls.put(None)
-        self._thread.join()
-
-
 class Node:
     """One running node. ``await Node(config).run()`` returns the exit code of the process."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.version = metadata.version("kvorum")
+        if not config.initial_cluster:
+            raise ConfigError(
+                "initial_cluster is missing; name the nodes of the cluster, this one included: "
+                f"--initial-cluster {config.name}={config.listen}"
+            )
         self.initial_cluster = InitialCluster.parse(config.initial_cluster)
         self._log = structlog.get_logger().bind(node=config.name)
         self._inbox: list[Event] = []
         self._turn_scheduled = False
         self._writes: deque[Write] = deque()
         self._sync_under_way = False
+        self._has_reserve = True
         self._busy_at = 0.0
         self._ticks = 0
         self._free_bytes = 0
@@ -118,12 +93,13 @@ class Node:
         self._stopped: asyncio.Future[int]
         self._hello = ServerHello()
         self._has_founded = False
+        self._has_announced = False
 
     # --- Life ---
 
     async def run(self) -> int:
-        """Serves until SIGTERM or SIGINT (0) or a failure (1). Raises StorageError before it
-        serves.
+        """Serves until SIGTERM or SIGINT (0) or a bug (1). Raises ConfigError or StorageError, one
+        line for people, when the node cannot begin or cannot go on.
         """
         self._loop = asyncio.get_running_loop()
         self._stopped = self._loop.create_future()
@@ -146,20 +122,24 @@ class Node:
             self._log.info(
                 "serving", address=self.config.listen, identity=f"{self.host.identity:016x}"
             )
-            code = await self._stopped
-            await self._close(server)
-            self._log.info("stopped", code=code)
-            return code
+            try:
+                return await self._stopped
+            finally:
+                await self._close(server)
+                self._log.info("stopped")
 
     def _open(self, resources: contextlib.ExitStack) -> None:
         """Opens log and engine; raises a StorageError with one line when that cannot be."""
         disk = FileDisk(self.config.data / "log")
         resources.callback(disk.close)
-        self.wal, recovered = WriteAheadLog.open(
-            disk,
-            segment_bytes=self.config.segment_bytes,
-            new_identity=lambda: secrets.randbits(64) or 1,
-        )
+        try:
+            self.wal, recovered = WriteAheadLog.open(
+                disk,
+                segment_bytes=self.config.segment_bytes,
+                new_identity=lambda: secrets.randbits(64) or 1,
+            )
+        except DiskFull:
+            raise NoRoom(str(disk.path), disk.free_bytes()) from None
         resources.callback(self.wal.close)
         self.disk = disk
         if recovered.torn_bytes:
@@ -181,8 +161,8 @@ class Node:
             myself=self._myself,
             post=self.post,
             found=self._found,
-            fatal=self._fatal,
-            notice=lambda event, details: self._log.warning(event, **details),
+            sent_away=self._sent_away,
+            log=self._log,
         )
         self.services = Services(
             config=self.config,
@@ -193,6 +173,7 @@ class Node:
             resolve=self._resolve,
             leader_name=self._leader_name,
         )
+        self._refresh_hello()
         if len(members) == 1 and bootstrap is None:
             alone = self._found({})
             assert alone is not None
@@ -219,16 +200,26 @@ class Node:
         self._inbox.clear()
 
     def _fail(self, error: BaseException) -> None:
-        """Stops the node because of a bug or a broken machine; both are loud and final."""
-        if not self._stopped.done():
-            self._log.error("failed", reason=str(error) or repr(error), exc_info=error)
+        """Stops the node: a broken machine in one line for its operator, a bug with its trace."""
+        if self._stopped.done():
+            return
+        if isinstance(error, StorageError):
+            self._stopped.set_exception(error)
+        else:
+            self._log.error("failed", reason=repr(error), exc_info=error)
             self._stopped.set_result(1)
 
-    def _fatal(self, reason: str) -> None:
-        """Stops the node because its operator has to do something first."""
+    def _or_fail(self, step: Callable[[], None]) -> None:
+        """Takes a step of the pump; whatever it raises stops the node."""
+        try:
+            step()
+        except BaseException as error:  # noqa: BLE001 - a bug or a broken machine: stop
+            self._fail(error)
+
+    def _sent_away(self, reason: str) -> None:
+        """Stops the node because its peers will not have it: its operator has to do something."""
         if not self._stopped.done():
-            print(f"kvorum-server: {reason}", file=sys.stderr, flush=True)
-            self._stopped.set_result(1)
+            self._stopped.set_exception(ConfigError(reason))
 
     # --- The pump ---
 
@@ -244,14 +235,12 @@ class Node:
 
     def _turn(self) -> None:
         self._turn_scheduled = False
-        if self._stopped.done():
-            return
+        if not self._stopped.done():
+            self._or_fail(self._take_turn)
+
+    def _take_turn(self) -> None:
         events, self._inbox = self._inbox, []
-        try:
-            effects = self.host.turn(time.monotonic_ns() // 1_000_000, events)
-            self._perform(effects)
-        except BaseException as error:  # noqa: BLE001 - a bug or a broken machine: stop
-            self._fail(error)
+        self._perform(self.host.turn(time.monotonic_ns() // 1_000_000, events))
 
     def _perform(self, effects: Effects) -> None:
         for peer, envelopes in effects.messages.items():
@@ -301,9 +290,10 @@ class Node:
 
     def _synced(self, then: Callable[[], None]) -> None:
         self._sync_under_way = False
+        self._has_reserve = self.wal.reserve_ok
         then()
         if self._writes and not self._stopped.done():
-            self._write()
+            self._or_fail(self._write)
 
     def _tick(self) -> None:
         """Once a tick; a late one counts once, so that a node that stalled does not campaign for
@@ -316,12 +306,19 @@ class Node:
         self._next_tick = max(self._next_tick, now - self.config.tick_ms / 1000)
         self._next_tick += self.config.tick_ms / 1000
         self._loop.call_at(self._next_tick, self._tick)
+        self._or_fail(lambda: self._look_around(now))
+        self.post(Ticked(self._free_bytes if self._has_reserve else 0))
+
+    def _look_around(self, now: float) -> None:
+        """What needs a look now and then: disk space, the log, what clients and peers are told."""
         if self._ticks % FREE_SPACE_TICKS == 0:
             self._free_bytes = self.disk.free_bytes()
         self._ticks += 1
         self._look_after_log(now)
         self._refresh_hello()
-        self.post(Ticked(self._free_bytes))
+        if self.host.is_certified and not self._has_announced:
+            self._has_announced = True
+            self.peers.announce()
 
     def _look_after_log(self, now: float) -> None:
         """Tries again what found the disk full; after a silence, claims what is durable.
@@ -361,7 +358,7 @@ class Node:
             boot=self.host.boot,
             supported_level=FEATURE_LEVEL,
             initial_cluster_hash=self.initial_cluster.hash,
-            bootstrap=self.host.bootstrap,
+            bootstrap=self.host.bootstrap if self.host.is_certified else None,
         )
 
     def _found(self, fresh: Mapping[str, NodeId]) -> Bootstrap | None:
@@ -383,6 +380,7 @@ class Node:
             replicas=min(self.config.replicas, len(members)),
             protocol=self.config.consensus,
             initial_cluster_hash=self.initial_cluster.hash,
+            settings=self.config,
         )
 
     def _check_initial_cluster(self) -> None:

@@ -67,7 +67,6 @@ _SUFFIXES: Mapping[str, Mapping[str, int]] = {
 _TEXT_CHECKS: Mapping[str, Callable[[str], object]] = {
     "name": check_name,
     "listen": split_address,
-    "advertise": split_address,
     "initial_cluster": InitialCluster.parse,
 }
 _OPTIONS: Mapping[str, "dataclasses.Field[object]"] = {

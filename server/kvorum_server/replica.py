@@ -47,7 +47,7 @@ from kvorum_server.consensus.core import Consensus, ProposeRefusal, Ready, Role
 from kvorum_server.events import Transition
 from kvorum_server.outbox import Held, Outbox
 from kvorum_server.reading import Readers
-from kvorum_server.state_machine import StateMachine
+from kvorum_server.state_machine import StateMachine, UnknownLevel
 from kvorum_server.storage.record import EntriesAppended, HardStateChanged, LogCut, Record
 from kvorum_server.transfer import Transfers
 from kvorum_server.types import (
@@ -70,18 +70,6 @@ BUSY_RETRY_MS = 20
 
 NOBODY = 0
 """The connection of commands that the node itself proposes; real ones count from 1."""
-
-
-class UnknownLevel(Exception):
-    """An entry of a feature level that this program does not know: the node stops before applying
-    it.
-    """
-
-    def __init__(self, group: GroupId, entry: Entry) -> None:
-        super().__init__(
-            f"entry {entry.index} of group {group} needs feature level {entry.level}, this program "
-            f"knows {FEATURE_LEVEL}; upgrade kvorum-server on this node"
-        )
 
 
 @dataclass(slots=True)
@@ -184,6 +172,12 @@ class Replica:
             and target in (None, member.identity)
         ]
         return bool(candidates) and self.consensus.transfer(max(candidates)[1])
+
+    def leave_full_disk(self, connected: Collection[NodeId]) -> None:
+        """This node's disk is full: a voter whose disk is not should lead."""
+        status = self.consensus.status()
+        full = map(status.configuration.identity_of, status.full_replicas)
+        self.hand_over(set(connected).difference(full), None)
 
     # --- Messages ---
 
@@ -289,8 +283,8 @@ class Replica:
     def _quorum_is_full(self) -> bool:
         status = self.consensus.status()
         voters = status.configuration.voters
-        full = sum(1 for voter in voters if voter in status.full_replicas)
-        return self.disk_full or full * 2 >= len(voters) + 1
+        with_room = sum(1 for voter in voters if voter not in status.full_replicas)
+        return self.disk_full or with_room <= len(voters) // 2
 
     def answer(self, connection: int, ids: list[int], results: list[bytes], outbox: Outbox) -> None:
         """Answers of this turn for one client."""

@@ -14,7 +14,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from kvorum_proto.command_pb2 import CommandBatch, Error, Query, Result, Submission
-from kvorum_server.types import Entry
+from kvorum_server.storage.errors import StorageError
+from kvorum_server.types import FEATURE_LEVEL, Entry, GroupId
+
+
+class UnknownLevel(StorageError):
+    """An entry of a feature level that this program does not know: the node stops before applying
+    it.
+    """
+
+    def __init__(self, group: GroupId, entry: Entry) -> None:
+        super().__init__(
+            f"entry {entry.index} of group {group} needs feature level {entry.level}, this program "
+            f"knows {FEATURE_LEVEL}; upgrade kvorum-server on this node"
+        )
 
 
 @dataclass(frozen=True, slots=True)

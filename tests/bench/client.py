@@ -8,9 +8,7 @@ alive while the other system has its turn.
 """
 
 import asyncio
-import dataclasses
 import importlib
-import json
 import sys
 from collections.abc import Mapping
 from typing import Protocol, cast
@@ -83,9 +81,9 @@ async def serve(system: str, endpoints: str) -> None:
     connection = connect(system, endpoints)
     try:
         while line := await asyncio.to_thread(sys.stdin.readline):
-            job = Job(**json.loads(line))
-            measurement = await run(connection, job)
-            print(json.dumps(dataclasses.asdict(measurement)), flush=True)
+            measurement = await run(connection, Job.of(line))
+            sys.stdout.buffer.write(measurement.line())
+            sys.stdout.buffer.flush()
     finally:
         await connection.close()
 

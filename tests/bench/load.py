@@ -13,6 +13,8 @@ Left out: arrivals at a given rate, and several client processes.
 """
 
 import asyncio
+import dataclasses
+import json
 import os
 import random
 import time
@@ -74,6 +76,15 @@ class Job:
     calls_max: int = 0
     servers: tuple[int, ...] = ()
 
+    def line(self) -> bytes:
+        """The job as a line of JSON."""
+        return json.dumps(dataclasses.asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def of(cls, line: str | bytes) -> "Job":
+        """A job from its line."""
+        return cls(**json.loads(line))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
@@ -94,6 +105,15 @@ class Measurement:
     client_cpu_us: float
     silence_from_ns: int
     silence_until_ns: int
+
+    def line(self) -> bytes:
+        """The measurement as a line of JSON."""
+        return json.dumps(dataclasses.asdict(self)).encode() + b"\n"
+
+    @classmethod
+    def of(cls, line: str | bytes) -> "Measurement":
+        """A measurement from its line."""
+        return cls(**json.loads(line))
 
 
 @dataclass(slots=True)

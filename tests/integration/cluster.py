@@ -72,6 +72,12 @@ class NodeProcess:
         """Whether the process lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal, by process id."""
         assert self._process is not None
@@ -174,13 +180,16 @@ class Cluster:
 
 @contextlib.asynccontextmanager
 async def running_cluster(
-    directory: Path, count: int = 3, *, options: Sequence[str] = ()
+    directory: Path, count: int = 3, *, options: Sequence[str] = (), ready: bool = True
 ) -> AsyncIterator[Cluster]:
-    """A cluster that takes writes; gone at the end, also when the test fails."""
+    """A cluster, after its first write unless not wanted; gone at the end, also when the test
+    fails.
+    """
     cluster = Cluster(directory, count, options=options)
     try:
         cluster.start()
-        await cluster.ready()
+        if ready:
+            await cluster.ready()
         yield cluster
     finally:
         cluster.end()

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from kvorum import AsyncClient, KvorumError, UnknownOutcome
 from tests.simulator.linearizability import NEVER, Call, check_keys
@@ -67,11 +68,11 @@ async def work(kv: AsyncClient, client: int, history: History, stop: asyncio.Eve
         value = b"%d/%d" % (client, number)
         match randomness.randrange(4):
             case 0:
-                await history.record(client, Put(key, value), lambda: _put(kv, key, value))
+                await history.record(client, Put(key, value), partial(_put, kv, key, value))
             case 1:
-                await history.record(client, Increment(counter, 1), lambda: _add(kv, counter))
+                await history.record(client, Increment(counter, 1), partial(_add, kv, counter))
             case _:
-                await history.record(client, Get(key), lambda: _get(kv, key))
+                await history.record(client, Get(key), partial(_get, kv, key))
         await asyncio.sleep(PAUSE_SECONDS)
 
 

@@ -1,10 +1,11 @@
 """A few consensus objects, their disks and the network between them, all moved by hand.
 
-Nothing happens by itself here: a message lies in ``network`` until somebody delivers, drops or repeats
-it, and a write lies in a node's ``writes`` until it is synced or a crash takes it. The scripts and the
-randomised contract suite drive the same cluster. It speaks nothing but the ``Consensus`` protocol, and
-on every step it checks what must hold for any protocol: one leader per term, one payload per committed
-index, a commit index that never falls, nothing delivered that is not durable.
+Nothing happens by itself here: a message lies in ``network`` until somebody delivers, drops or
+repeats it, and a write lies in a node's ``writes`` until it is synced or a crash takes it. The
+scripts and the randomised contract suite drive the same cluster. It speaks nothing but the
+``Consensus`` protocol, and on every step it checks what must hold for any protocol: one leader per
+term, one payload per committed index, a commit index that never falls, nothing delivered that is
+not durable.
 """
 
 from collections import deque
@@ -51,7 +52,7 @@ class Disk:
     def apply(self, write: Write) -> None:
         """Makes a write durable."""
         if write.installed is not None:
-            self.cut(write.installed)
+            self.start, self.entries = write.installed, []
         if write.ready.hard_state is not None:
             assert write.ready.hard_state.term >= self.hard_state.term, "a term went back on disk"
             self.hard_state = write.ready.hard_state
@@ -61,10 +62,8 @@ class Disk:
             self.entries[first - self.start.index - 1 :] = write.ready.entries
 
     def cut(self, start: SnapshotMeta) -> None:
-        """Starts at ``start``; what follows it stays if its last entry is held."""
-        kept = [entry for entry in self.entries if entry.index >= start.index]
-        agrees = bool(kept) and (kept[0].index, kept[0].term) == (start.index, start.term)
-        self.entries = kept[1:] if agrees else []
+        """Lets go of what is in the checkpoint."""
+        self.entries = [entry for entry in self.entries if entry.index > start.index]
         self.start = start
 
     def holds(self, entry: Entry) -> bool:
@@ -169,7 +168,7 @@ class Cluster:
     # --- Turns ---
 
     def drain(self, replica: ReplicaId) -> None:
-        """Takes everything out of a node: sends what may leave, queues what must be written first."""
+        """Takes everything out of a node: sends what may leave, queues what must be written."""
         node = self.nodes[replica]
         while node.consensus is not None and node.consensus.has_ready():
             ready = node.consensus.ready()
@@ -196,7 +195,7 @@ class Cluster:
             node.consensus.check_invariants()
 
     def sync(self, replica: ReplicaId, count: int | None = None) -> None:
-        """Makes the oldest writes durable (all without ``count``) and sends what waited for them."""
+        """Makes the oldest writes (all without ``count``) durable, sends what waited for them."""
         node = self.nodes[replica]
         assert node.consensus is not None
         for _ in range(len(node.writes) if count is None else count):

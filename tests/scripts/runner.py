@@ -6,10 +6,10 @@
     ---
     n1@1 leader: elected
 
-``UPDATE_GOLDEN=1 pytest tests/scripts`` writes what happened into the scripts; the difference is then
-read like code. Each command of :class:`Runner` is a method whose docstring is its manual: the command
-``drop from=1 to=2`` calls ``drop(from_="1", to="2")``. After the word ``quietly`` messages are not shown,
-after ``silently`` nothing is.
+``UPDATE_GOLDEN=1 pytest tests/scripts`` writes what happened into the scripts; the difference is
+then read like code. Each command of :class:`Runner` is a method whose docstring is its manual: the
+command ``drop from=1 to=2`` calls ``drop(from_="1", to="2")``. After the word ``quietly`` messages
+are not shown, after ``silently`` nothing is.
 
 Everything but time and deliveries happens by itself: a node is drained after each command, and its
 writes are synced at once unless it is on ``hold``. Election timeouts are not random: node n waits
@@ -17,7 +17,9 @@ writes are synced at once unless it is on ``hold``. Election timeouts are not ra
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kvorum_server.config import Config
 from kvorum_server.types import Configuration, Entry, EntryKind, HardState, Member, ReplicaId
@@ -103,10 +105,8 @@ class Runner:
 
     def configure(self, **options: str) -> None:
         """``configure append_bytes_max=200``: other limits; before anything else."""
-        values = {name: int(value) for name, value in options.items()}
-        self._cluster = self._new_cluster(
-            Config(heartbeat_ticks=2, election_ticks_min=10, election_ticks_max=20, **values)
-        )
+        limits: dict[str, Any] = {name: int(value) for name, value in options.items()}
+        self._cluster = self._new_cluster(replace(CONFIG, **limits))
 
     def cluster(self, voters: str, outgoing: str = "-", learners: str = "-") -> None:
         """``cluster 1,2,3``: initial members with empty logs; ``outgoing=`` makes it joint."""

@@ -8,7 +8,9 @@ import random
 from hashlib import blake2b
 
 from kvorum_proto import peer_pb2
+from kvorum_server.config import Config
 from kvorum_server.events import Effects, PeerConnected, PeerDisconnected
+from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.storage.rows import Table, table_end, table_prefix
 from kvorum_server.types import GroupId
 from tests.simulator.checkers import Checkers
@@ -57,7 +59,7 @@ class Cluster:
             reordering=options.reordering,
         )
         identities = [self._generator.getrandbits(63) | 1 for _ in range(options.nodes)]
-        self.bootstrap = _bootstrap(identities)
+        self.bootstrap = _bootstrap(identities, options.config)
         numbers = {identity: number for number, identity in enumerate(identities, 1)}
         world = World(options, scheduler, self.network, trace, self, self.bootstrap, numbers)
         self.nodes = [Node(number, identity, seed, world) for identity, number in numbers.items()]
@@ -200,15 +202,15 @@ class Cluster:
         return ""
 
 
-def _bootstrap(identities: list[int]) -> peer_pb2.Bootstrap:
-    members = [
-        peer_pb2.InitialMember(identity=identity, name=f"n{number}", address=f"n{number}:7400")
-        for number, identity in enumerate(identities, 1)
-    ]
-    return peer_pb2.Bootstrap(
+def _bootstrap(identities: list[int], config: Config) -> peer_pb2.Bootstrap:
+    named = {f"n{number}": identity for number, identity in enumerate(identities, 1)}
+    return make_bootstrap(
         cluster_id=b"simulated cluster"[:16],
-        members=members,
+        members=tuple((name, f"{name}:7400") for name in named),
+        identities=named,
         partitions=1,
-        replicas=len(identities),
+        replicas=len(named),
         protocol="raft",
+        initial_cluster_hash=b"",
+        settings=config,
     )

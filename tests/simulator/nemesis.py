@@ -70,6 +70,11 @@ class Nemesis:
     def _alive(self) -> list[Node]:
         return [node for node in self._cluster.nodes if node.alive]
 
+    def _victim(self, nodes: list[Node]) -> Node:
+        """One of the nodes, every other time one that leads."""
+        leaders = [node for node in nodes if node.host is not None and node.host.leads]
+        return self._generator.choice(leaders if leaders and self._chance(0.6) else nodes)
+
     # --- Machines ---
 
     def _crash(self) -> None:
@@ -81,9 +86,9 @@ class Nemesis:
             for node in alive:
                 self._kill(node, power_loss)
         elif self._chance(0.2):
-            self._stop_gracefully(self._generator.choice(alive))
+            self._stop_gracefully(self._victim(alive))
         else:
-            self._kill(self._generator.choice(alive), power_loss)
+            self._kill(self._victim(alive), power_loss)
 
     def _kill(self, node: Node, power_loss: bool) -> None:
         node.crash(power_loss=power_loss)
@@ -113,7 +118,7 @@ class Nemesis:
         running = [node for node in self._alive() if not node.paused]
         if not running:
             return
-        node = self._generator.choice(running)
+        node = self._victim(running)
         life = node.life
         node.pause()
 
@@ -138,13 +143,15 @@ class Nemesis:
         network = self._cluster.network
         nodes = [node.number for node in self._cluster.nodes]
         clients = [client.endpoint for client in self._cluster.clients]
-        kind = self._generator.randrange(4)
+        kind = self._generator.randrange(5)
         if self._chance(self._options.one_way):
             source, target = self._pair([*nodes, *clients], nodes)
             network.cut(source, target)
             what = f"cut {source}->{target}"
         elif kind == 0 and len(nodes) > 2:
             what = self._bridge(nodes)
+        elif kind <= 2:
+            what = self._isolate(self._victim(self._cluster.nodes).number, nodes, clients)
         else:
             what = self._split([*nodes, *clients])
         self._cluster.trace.note("network", what)
@@ -164,6 +171,14 @@ class Nemesis:
         left, right = sorted(endpoints[:size]), sorted(endpoints[size:])
         self._cluster.network.split(left, right)
         return f"split {left} {right}"
+
+    def _isolate(self, victim: int, nodes: list[int], clients: list[int]) -> str:
+        """One node on its own, and some clients that still reach nobody else."""
+        self._generator.shuffle(clients)
+        faithful = clients[: self._generator.randrange(len(clients) + 1)]
+        others = [number for number in (*nodes, *clients) if number not in (victim, *faithful)]
+        self._cluster.network.split([victim, *faithful], others)
+        return f"isolate {victim} with {faithful}"
 
     def _bridge(self, nodes: list[int]) -> str:
         """Two halves that reach each other only by one node in the middle."""

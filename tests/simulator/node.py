@@ -203,7 +203,7 @@ class Node:
 
     def _tick(self) -> None:
         self.put(Ticked(self.disk.free_bytes()))
-        self._later(self.config.tick_ms * MILLISECOND, self._tick)
+        self._later(int(self.config.tick_ms * MILLISECOND / self._clock_rate), self._tick)
 
     def _be_born(self) -> None:
         self.put(Bootstrapped(self.world.bootstrap))

@@ -18,6 +18,7 @@ from kvorum._errors import (
 )
 from kvorum._types import PutResult
 from kvorum_proto import command_pb2 as wire
+from kvorum_proto.kv_pb2 import Replies, ServerFrame
 from tests.unit.dispatcher_setup import SESSION, Request, Setup, done, refusal
 
 
@@ -298,6 +299,52 @@ def test_a_session_is_retired_at_half_its_idle_time() -> None:
     setup.put()
     (request,) = setup.flush()
     assert request.command == "session_open"
+
+
+def test_reading_does_not_keep_a_session_alive() -> None:
+    setup = Setup()
+    setup.put()
+    (request,) = setup.start()
+    setup.answer(request, done())
+    for _ in range(4):
+        setup.now += 100
+        setup.get()
+        (request,) = setup.flush()
+        setup.answer(request, wire.Result(get=wire.GetResult()))
+    setup.put()
+    (request,) = setup.flush()
+    assert request.command == "session_open"
+
+
+def test_one_frame_may_answer_calls_of_several_routes() -> None:
+    setup = Setup()
+    fresh, stale = setup.get(), setup.get(stale=True)
+    requests = setup.connect()
+    assert len(requests) == 2
+    replies = Replies(
+        group=1,
+        ids=[request.number for request in requests],
+        results=[refusal(wire.NOT_LEADER), wire.Result(get=wire.GetResult())],
+    )
+    link = setup.links[requests[0].address]
+    setup.dispatcher.received(link, ServerFrame(replies=[replies]), setup.now)
+    assert stale.done()
+    assert not fresh.done()
+    assert link.address == "n1:1"
+    assert setup.dispatcher.leader_of(1) == "n1:1", "known from the hello, no longer the target"
+    assert setup.dispatcher.route(1).target is None
+
+
+def test_after_a_wrong_cluster_new_calls_fail_at_once() -> None:
+    setup = Setup()
+    setup.dispatcher.cluster_id = b"mine"
+    setup.put()
+    setup.flush()
+    for _ in range(3):
+        setup.open(setup.dialled.pop(), cluster=b"other")
+        setup.pass_time(0.05)
+    with pytest.raises(WrongCluster, match="check the endpoints"):
+        setup.put()
 
 
 def test_the_window_holds_calls_back() -> None:

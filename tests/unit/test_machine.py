@@ -229,10 +229,11 @@ def test_a_compacted_range_refuses_the_whole_transaction_wherever_the_clean_up_i
 
 def test_malformed_parts_of_a_transaction_are_a_result_even_past_admission() -> None:
     harness = Harness()
+    unknown_relation = Compare.FromString(b"\x08\x09\x12\x01a\x58\x01")
     for submission in (
         txn(Operation(put=Put(key=b"a")), Operation()),
         txn(compares=[Compare(key=b"a")]),
-        txn(compares=[Compare(key=b"a", version=1, relation=9)]),
+        txn(compares=[unknown_relation]),
     ):
         assert harness.do(submission).error.code == ErrorCode.MALFORMED
     past_range = txn(Operation(range=read_all(revision=1)))

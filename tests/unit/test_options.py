@@ -168,7 +168,7 @@ def test_a_choice_is_one_of_its_words(name: str) -> None:
     assert complaint([flag_of(name), "loud"]) == f"{flag_of(name)} is 'loud'; it must be {expected}"
 
 
-@pytest.mark.parametrize("flag", ["--listen", "--advertise", "--name", "--initial-cluster"])
+@pytest.mark.parametrize("flag", ["--listen", "--name", "--initial-cluster"])
 def test_places_are_checked_before_anything_is_opened(flag: str) -> None:
     message = complaint([flag, "no place!"])
     assert message.startswith(f"{flag} is 'no place!': ")

@@ -1,5 +1,8 @@
 """Exactly once, told as what a client may send again and what becomes of it."""
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from kvorum_proto.command_pb2 import (
     ErrorCode,
     Increment,
@@ -217,3 +220,48 @@ def test_a_far_jump_of_the_acknowledgement_costs_no_walk() -> None:
     far = 2**60
     assert harness.do(increment(session, far, acknowledged_below=far)).increment.value == 4
     assert harness.do(increment(session, 3)).error.code == ErrorCode.STALE_SEQUENCE
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    story=st.lists(
+        st.one_of(
+            st.lists(
+                st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 6)), max_size=4
+            ),
+            st.sampled_from(["open", "close", "wait", "restart"]),
+        ),
+        max_size=30,
+    )
+)
+def test_nothing_runs_twice_and_memory_is_always_what_the_rows_say(
+    story: list[list[tuple[int, int, int]] | str],
+) -> None:
+    """Any order of copies, acknowledgements, pauses and restarts, over up to four sessions."""
+    config = Config(session_window=4, session_idle_ms=100, session_bytes_max=20, sessions_max=4)
+    crashing, steady = Harness(config), Harness(config)
+    sessions: list[int] = []
+    answers: dict[tuple[int, int], int] = {}
+    for step in story:
+        if step == "restart":
+            crashing.restart()
+            continue
+        submissions = []
+        if step == "open":
+            submissions = [Submission(session_open=SessionOpen())]
+        elif step == "close" and sessions:
+            submissions = [Submission(session_close=SessionClose(session=sessions[0]))]
+        elif isinstance(step, list):
+            submissions = [increment(sessions[n], s, a) for n, s, a in step if n < len(sessions)]
+        stamp = steady.stamp + (80 if step == "wait" else 10)
+        results = steady.apply(*submissions, stamp=stamp)
+        assert crashing.apply(*submissions, stamp=stamp) == results
+        assert crashing.rows() == steady.rows()
+        for submission, result in zip(submissions, results, strict=True):
+            if result.HasField("session_open"):
+                sessions.append(result.session_open.session)
+            if result.HasField("increment"):
+                command = (submission.session, submission.sequence)
+                told = answers.setdefault(command, result.increment.value)
+                assert told == result.increment.value, "one command, one answer"
+    assert sorted(answers.values()) == list(range(1, len(answers) + 1)), "each ran once"

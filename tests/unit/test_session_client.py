@@ -42,8 +42,8 @@ def test_a_session_is_used_until_half_its_idle_time_after_the_last_answered_send
     ours = session()
     assert ours.usable(104.9)
     assert not ours.usable(105.0)
-    ours.used(103.0)
-    ours.used(101.0)
+    ours.answered(ours.take(), 103.0)
+    ours.answered(ours.take(), 101.0)
     assert ours.usable(107.9)
     assert not ours.usable(108.0)
 

@@ -47,8 +47,7 @@ class Role(enum.Enum):
 
 
 class Randomness(Protocol):
-    """Where election timeouts come from: ``random.Random`` in production, seeded in the
-    simulator."""
+    """Where election timeouts come from: a ``random.Random``, seeded in the simulator."""
 
     def randrange(self, start: int, stop: int, /) -> int:
         """An integer in [start, stop)."""
@@ -57,8 +56,7 @@ class Randomness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReadReady:
-    """The reads queued under ``token`` may be served once ``index`` is applied; None: refused,
-    leadership lost."""
+    """The reads of ``token`` may be served once ``index`` is applied; None: leadership is lost."""
 
     token: int
     index: int | None
@@ -85,8 +83,10 @@ class Ready:
     committed: list[Entry] = field(default_factory=list)
     reads: list[ReadReady] = field(default_factory=list)
     snapshot_targets: list[ReplicaId] = field(default_factory=list)
-    """Replicas that need entries which the log no longer holds: send them a snapshot. It has arrived
-    when ``matched`` of the replica reaches its index; otherwise say ``snapshot_failed`` in the end."""
+    """Replicas that need entries which the log no longer holds: send them a snapshot.
+
+    It has arrived when ``matched`` of the replica reaches its index; a transfer that does not get
+    there in time is reported with ``snapshot_failed``."""
     transitions: list[Transition] = field(default_factory=list)
 
 
@@ -126,8 +126,7 @@ class Status:
 
 
 class Consensus(Protocol):
-    """A replicated log under one leader. Raft and Multi-Paxos implement it; nothing above knows
-    which."""
+    """A replicated log under one leader; nothing above knows which protocol keeps it."""
 
     disk_full: bool
     """Set by the caller: this node's disk is full. Travels with heartbeats and their answers."""
@@ -158,8 +157,7 @@ class Consensus(Protocol):
         ...
 
     def at(self, now: int) -> None:
-        """The node's monotonic time in milliseconds; used for nothing but the echo of bounded
-        staleness."""
+        """The node's monotonic time in milliseconds; serves bounded staleness only."""
         ...
 
     def tick(self) -> None:
@@ -177,8 +175,7 @@ class Consensus(Protocol):
         ...
 
     def read(self, token: int) -> bool:
-        """Queues a linearizable read; False when this replica does not lead. Answered in
-        ``Ready.reads``."""
+        """Queues a linearizable read, answered in ``Ready.reads``; False on who does not lead."""
         ...
 
     def appended(self, index: int, term: int) -> None:
@@ -246,8 +243,7 @@ class Consensus(Protocol):
         ...
 
     def configuration_at(self, index: int) -> Configuration:
-        """The configuration in force at ``index``, not cut: what a snapshot of that index
-        carries."""
+        """The configuration in force at ``index`` (not cut), which a snapshot of it carries."""
         ...
 
     def ready(self) -> Ready:

@@ -149,8 +149,7 @@ class Leader:
         return self._replication_due and any(map(self._can_send, self.followers.values()))
 
     def flush(self) -> None:
-        """Once a turn: sends what the turn appended, and one read round for all reads of the
-        turn."""
+        """Once a turn: sends what it appended, and one read round for all of its reads."""
         raft = self.raft
         if self._replication_due:
             self._replication_due = False
@@ -201,8 +200,7 @@ class Leader:
         return entry
 
     def _track_followers(self) -> None:
-        """Keeps a Progress for every other replica of the configuration in force, in ascending
-        order."""
+        """Keeps a Progress, in ascending order, for every other replica in the configuration."""
         raft = self.raft
         fresh_start = raft.log.last_index + 1
         self.followers = {
@@ -286,8 +284,7 @@ class Leader:
     def _heartbeat_answered(
         self, source: ReplicaId, progress: Progress, response: HeartbeatResponse
     ) -> None:
-        """A sign of life. Whatever was lost on the way to the follower is found out and repeated
-        now."""
+        """A sign of life: the moment to find out what was lost on the way, and to repeat it."""
         raft = self.raft
         progress.sent_at = response.sent_at
         progress.disk_full = response.disk_full
@@ -334,8 +331,7 @@ class Leader:
         return has_quorum(self.raft.log.configuration, heard | {self.raft.replica})
 
     def _hand_over(self, progress: Progress) -> None:
-        """Sends TimeoutNow to a transferee that has everything; repeated, because it may be
-        lost."""
+        """Sends TimeoutNow to a transferee that has everything; again, because it may be lost."""
         assert self.transferee is not None, "nobody was asked to take over"
         if progress.matched == self.raft.log.last_index:
             self.raft.send(self.transferee, TimeoutNow(self.raft.term))

@@ -42,8 +42,7 @@ def entry_bytes(entry: Entry) -> int:
 
 @dataclass(slots=True)
 class _Write:
-    """A write under way: it ends with entry (index, term) and, once durable, confirms up to
-    ``confirms``."""
+    """A write under way, ending with entry (index, term); it confirms up to ``confirms``."""
 
     index: int
     term: int
@@ -139,8 +138,7 @@ class Log:
         return self._entries[first - self.start_index - 1 : last - self.start_index]
 
     def slice(self, first: int, bytes_max: int) -> tuple[Entry, ...]:
-        """As many entries from ``first`` on as fit in ``bytes_max``, at least one if there is
-        one."""
+        """The entries from ``first`` on that fit in ``bytes_max``; one at least if there is one."""
         assert first > self.start_index, "these entries are cut"
         position = first - self.start_index - 1
         end = position
@@ -215,8 +213,7 @@ class Log:
     # --- Becoming durable ---
 
     def take_unwritten(self) -> list[Entry]:
-        """The entries that the write-ahead log does not have yet; from now on they are under
-        way."""
+        """The entries that the write-ahead log does not have; from now on they are under way."""
         entries = self._entries[self.written - self.start_index :]
         if entries:
             assert entries[0].index == self.written + 1, "writes follow each other without a gap"
@@ -243,8 +240,7 @@ class Log:
     # --- Being cut and replaced ---
 
     def cut(self, index: int) -> None:
-        """Lets go of the entries up to ``index``, all of them durable. An older cut changes
-        nothing."""
+        """Lets go of the entries up to ``index``, all durable. An older cut changes nothing."""
         if index <= self.start_index:
             return
         assert index <= self.durable, "only durable entries are cut"

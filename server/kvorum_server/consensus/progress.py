@@ -103,8 +103,7 @@ class Progress:
             self.become_probe(max(self.matched, min(refused_index - 1, agreement)) + 1)
 
     def become_probe(self, next_index: int) -> None:
-        """Starts to look for the place where the logs agree, with ``next_index`` as the next
-        guess."""
+        """Looks for the place where the logs agree; ``next_index`` is the next guess."""
         assert next_index > self.matched, "the guess never goes back behind what is known"
         self._become(ProgressState.PROBE)
         self.next_index = next_index

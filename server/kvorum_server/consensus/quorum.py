@@ -44,8 +44,7 @@ def halves(configuration: Configuration) -> tuple[tuple[ReplicaId, ...], ...]:
 def has_quorum(configuration: Configuration, replicas: Collection[ReplicaId]) -> bool:
     """Whether ``replicas`` hold a majority in every half.
 
-    >>> joint = Configuration(voters=(3, 4, 5), outgoing=(1, 2, 3), learners=(), members=(),
-    next_replica=6)
+    >>> joint = Configuration((3, 4, 5), (1, 2, 3), learners=(), members=(), next_replica=6)
     >>> has_quorum(joint, {3, 4, 5}), has_quorum(joint, {2, 3, 4})
     (False, True)
     """
@@ -74,8 +73,7 @@ def _half_index(half: tuple[ReplicaId, ...], matched: Mapping[ReplicaId, int]) -
 
 @dataclass(slots=True)
 class Tally:
-    """The answers to one election or pre-election. The first answer of a replica is the one that
-    counts."""
+    """The answers to one election or pre-vote; the first answer of a replica counts."""
 
     granted: set[ReplicaId] = field(default_factory=set)
     refused: set[ReplicaId] = field(default_factory=set)

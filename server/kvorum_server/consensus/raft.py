@@ -79,13 +79,11 @@ from kvorum_server.types import (
 )
 
 FAREWELL_TICKS_MAX = 3
-"""After a farewell the followers campaign within this many ticks, spread so that they do not
-collide."""
+"""After a farewell the followers campaign within so many ticks, spread to avoid collisions."""
 
 
 class Raft:
-    """One replica of a group: the state that outlives its roles, and the judgement of terms and
-    votes."""
+    """One replica of a group: what outlives its roles, and the judgement of terms and votes."""
 
     def __init__(
         self,
@@ -116,8 +114,8 @@ class Raft:
             configuration=configuration,
             entries=entries,
         )
-        # A write that was torn by a crash may have left entries and lost the hard state behind them:
-        # nothing was promised in their term yet.
+        # Should entries of a term have survived without its hard state, then nothing was promised
+        # in that term yet.
         self.term = max(hard_state.term, self.log.last_term)
         self.vote = hard_state.vote if self.term == hard_state.term else 0
         self.commit = max(hard_state.commit, applied, self.log.start_index)
@@ -148,8 +146,7 @@ class Raft:
         self.state.tick()
 
     def step(self, source: ReplicaId, message: ConsensusMessage) -> None:
-        """Takes in a message; what concerns terms and votes is judged here, the rest by the
-        role."""
+        """Takes in a message: terms and votes are judged here, the rest by the role."""
         if isinstance(message, PreVoteRequest):
             self._judge_pre_vote(source, message)
             return
@@ -468,7 +465,7 @@ class Raft:
             self.become_follower(self.term, None, f"yields to {source}")
 
     def _yields_to(self, source: ReplicaId, request: PreVoteRequest) -> bool:
-        """Of two that ask for pre-votes at the same time one stands back, or they would split the votes.
+        """Of two that ask for pre-votes at the same time one stands back: no split votes.
 
         A broken connection makes all followers of a dead leader campaign at nearly the same moment.
         """
@@ -495,8 +492,7 @@ class Raft:
         self.promise(source, VoteResponse(self.term, True))
 
     def _disregards(self, request: VoteRequest) -> bool:
-        """A voter with a living leader does not even look at a later term, unless the leader wants
-        it."""
+        """A voter with a living leader ignores a later term, unless the leader wants it."""
         return (
             request.term > self.term
             and not request.transfer

@@ -46,8 +46,7 @@ class ReadRounds:
         return bool(self._waiting) and self.round is NO_ROUND
 
     def start(self, commit: int, leader: ReplicaId) -> ReadRound:
-        """Opens a round for all waiting reads; the leader's own agreement is in it from the
-        start."""
+        """Opens a round for all waiting reads; the leader's own agreement is in it."""
         assert self.can_start(), "one round at a time, and none for nobody"
         self.counter += 1
         self.round = ReadRound(self.boot, self.counter)

@@ -80,12 +80,8 @@ class Admission:
     def _put(self, put: Put) -> None:
         key, value = put.key, put.value
         self._key(key)
-        if len(value) > self._config.value_bytes_max:
-            raise _too_large(
-                "the value", len(value), "value_bytes_max", self._config.value_bytes_max
-            )
-        if len(key) + len(value) > self._config.request_bytes_max:
-            self._request(len(key) + len(value))
+        _at_most(self._config.value_bytes_max, "value_bytes_max", len(value), "bytes of value")
+        self._request(len(key) + len(value))
         if put.ignore_value and value:
             raise _invalid("ignore_value keeps the present value: give none")
         if put.ignore_lease and put.lease:
@@ -107,34 +103,30 @@ class Admission:
 
     def _txn(self, txn: Txn) -> None:
         self._request(txn.ByteSize())
-        self._count(txn, self._config.transaction_operations_max, depth=1)
+        self._count(txn, 0, depth=1)
         _written(txn.success)
         _written(txn.failure)
 
-    def _count(self, txn: Txn, left: int, *, depth: int) -> int:
-        """Checks every operation and compare; how many more there may be."""
-        if depth > self._config.transaction_depth_max:
-            raise _too_large(
-                "nesting of transactions", depth, "transaction_depth_max",
-                self._config.transaction_depth_max,
-            )  # fmt: skip
-        left -= len(txn.compares) + len(txn.success) + len(txn.failure)
-        if left < 0:
-            limit = self._config.transaction_operations_max
-            raise Refusal(
-                ErrorCode.LIMIT_EXCEEDED,
-                f"the transaction has more than transaction_operations_max ({limit}) "
-                "operations and compares",
-            )
+    def _count(self, txn: Txn, count: int, *, depth: int) -> int:
+        """Checks every operation and compare; how many there are now."""
+        config = self._config
+        _at_most(config.transaction_depth_max, "transaction_depth_max", depth, "nested levels")
+        count += len(txn.compares) + len(txn.success) + len(txn.failure)
+        _at_most(
+            config.transaction_operations_max,
+            "transaction_operations_max",
+            count,
+            "operations and compares",
+        )
         for compare in txn.compares:
             self._compare(compare)
         for branch in (txn.success, txn.failure):
             for operation in branch:
                 if operation.HasField("txn"):
-                    left = self._count(operation.txn, left, depth=depth + 1)
+                    count = self._count(operation.txn, count, depth=depth + 1)
                 else:
                     self._operation(operation)
-        return left
+        return count
 
     def _compare(self, compare: Compare) -> None:
         self._range(compare.key, compare.range_end)
@@ -170,22 +162,18 @@ class Admission:
             raise _invalid("the key is empty")
         if key.startswith(RESERVED):
             raise _invalid("keys that begin with a zero byte are reserved")
-        if len(key) > self._config.key_bytes_max:
-            raise _too_large("the key", len(key), "key_bytes_max", self._config.key_bytes_max)
+        _at_most(self._config.key_bytes_max, "key_bytes_max", len(key), "bytes of key")
 
     def _range(self, key: bytes, range_end: bytes) -> None:
-        """Both ends have the size of keys; the single key of a range without end is not empty."""
+        """Both ends have the size of a key, or of the zero byte above one."""
         if not key and not range_end:
             raise _invalid("the key is empty")
-        longest = max(len(key), len(range_end))
-        if longest > self._config.key_bytes_max + 1:
-            raise _too_large("the key", longest, "key_bytes_max", self._config.key_bytes_max)
+        longest = max(len(key), len(range_end)) - 1
+        _at_most(self._config.key_bytes_max, "key_bytes_max", longest, "bytes of key")
 
     def _request(self, size: int) -> None:
-        if size > self._config.request_bytes_max:
-            raise _too_large(
-                "the request", size, "request_bytes_max", self._config.request_bytes_max
-            )
+        limit = self._config.request_bytes_max
+        _at_most(limit, "request_bytes_max", size, "bytes of request")
 
 
 def _anything(_: object) -> None:
@@ -202,8 +190,9 @@ def _invalid(message: str) -> Refusal:
     return Refusal(ErrorCode.INVALID_REQUEST, message)
 
 
-def _too_large(what: str, found: int, option: str, limit: int) -> Refusal:
-    return Refusal(ErrorCode.LIMIT_EXCEEDED, f"{what} has {found}; {option} is {limit}")
+def _at_most(limit: int, option: str, found: int, what: str) -> None:
+    if found > limit:
+        raise Refusal(ErrorCode.LIMIT_EXCEEDED, f"{found} {what} exceed {option} ({limit})")
 
 
 # --- No key is written twice ---

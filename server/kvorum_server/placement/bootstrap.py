@@ -5,17 +5,31 @@ reported itself fresh, then makes the certificate; each fresh node persists it b
 anything else and never replaces it. A machine that lost its disk comes back fresh, under a new
 identity, meets peers that are bootstrapped, and is sent away: it cannot vote as its old self.
 
+The certificate also fixes the options that change what applying an entry does (``CLUSTER_SETTINGS``).
+
 Which node holds which group is a function of the certificate, so that all nodes create the same
 replicas without talking about it.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 from kvorum_proto.peer_pb2 import Bootstrap, InitialMember
-from kvorum_server.config import ConfigError
+from kvorum_server.config import Config, ConfigError
 from kvorum_server.types import CATALOG_GROUP, Configuration, GroupId, NodeId
 
 CATALOG_VOTERS_MAX = 5
+
+CLUSTER_SETTINGS = (
+    "range_keys_max",
+    "scan_page_bytes_max",
+    "scan_page_keys_max",
+    "session_bytes_max",
+    "session_idle_ms",
+    "session_window",
+    "sessions_max",
+)
+"""Options that the state machine obeys when it applies an entry."""
 
 
 def make_bootstrap(
@@ -27,6 +41,7 @@ def make_bootstrap(
     replicas: int,
     protocol: str,
     initial_cluster_hash: bytes,
+    settings: Config,
 ) -> Bootstrap:
     """The certificate of a cluster of ``members``, (name, address) in their order.
 
@@ -47,7 +62,25 @@ def make_bootstrap(
         replicas=replicas,
         protocol=protocol,
         initial_cluster_hash=initial_cluster_hash,
+        settings={name: getattr(settings, name) for name in CLUSTER_SETTINGS},
     )
+
+
+def with_cluster_settings(config: Config, bootstrap: Bootstrap) -> Config:
+    """The options of a node, with those that must be equal everywhere as its cluster has them.
+
+    Replicas that apply the same entry under different limits would end in different states, so what the
+    founding node had is part of the certificate and wins over what a node is told later. A setting
+    that the certificate does not name has its default.
+
+    >>> told = Config(session_window=7, tick_ms=10)
+    >>> effective = with_cluster_settings(told, Bootstrap(settings={"session_window": 64}))
+    >>> effective.session_window, effective.tick_ms
+    (64, 10)
+    """
+    defaults = {option.name: option.default for option in dataclasses.fields(Config)}
+    settings = {name: bootstrap.settings.get(name, defaults[name]) for name in CLUSTER_SETTINGS}
+    return dataclasses.replace(config, **settings)
 
 
 def initial_configurations(bootstrap: Bootstrap) -> dict[GroupId, Configuration]:

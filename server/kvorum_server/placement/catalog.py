@@ -158,7 +158,7 @@ class CatalogMachine:
         """Every member must be able to follow. The present level again is no refusal."""
         if command.level < self._level:
             return _invalid(f"the level is {self._level} and never falls")
-        for member in self._members.values():
+        for member in self.members():
             if member.supported_level < command.level:
                 return _invalid(
                     f"{member.name} supports level {member.supported_level} only: upgrade that node"

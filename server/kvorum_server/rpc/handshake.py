@@ -47,8 +47,8 @@ class Self:
         )
 
 
-def judge(own: Self, other: PeerHello) -> None:
-    """Raises Refused unless the two may speak.
+def judge(own: Self, other: PeerHello, boot_seen: int = 0) -> None:
+    """Raises Refused unless the two may speak. ``boot_seen``: the highest boot that said to be it.
 
     >>> own = Self("n1", 7, 1, 1, b"hash", None)
     >>> try:
@@ -63,10 +63,20 @@ def judge(own: Self, other: PeerHello) -> None:
             f"{other.wire_version_max}, {own.name} {WIRE_VERSION_MIN} to {WIRE_VERSION_MAX}; "
             "upgrade the older node"
         )
+    if other.identity == own.identity and other.name == own.name:
+        raise Refused(
+            f"{own.name} has met itself or a copy of its data directory; check --listen and "
+            "--initial-cluster, and give every node a --data directory of its own"
+        )
     if other.identity == own.identity:
         raise Refused(
             f"{own.name} and {other.name} have the same identity: one data directory is a copy of "
             f"the other; give {other.name} an empty --data directory"
+        )
+    if other.boot < boot_seen:
+        raise Refused(
+            f"another process with the data of {other.name} has started since: two nodes with one "
+            f"identity; stop one of them and remove its copy of the --data directory"
         )
     if own.bootstrap is None:
         _judge_as_fresh(own, other)
@@ -75,7 +85,7 @@ def judge(own: Self, other: PeerHello) -> None:
 
 
 def _judge_as_fresh(own: Self, other: PeerHello) -> None:
-    if other.fresh and other.initial_cluster_hash != own.initial_cluster_hash:
+    if other.initial_cluster_hash != own.initial_cluster_hash:
         raise Refused(
             f"{own.name} and {other.name} were started with different --initial-cluster texts; "
             "give all initial nodes the same text"
@@ -100,4 +110,9 @@ def _judge_as_member(own: Self, bootstrap: Bootstrap, other: PeerHello) -> None:
         raise Refused(
             f"{other.name} uses the data directory of {name}: two nodes with one identity; "
             f"give {other.name} its own --data directory"
+        )
+    if other.fresh and other.initial_cluster_hash != bootstrap.initial_cluster_hash:
+        raise Refused(
+            f"{other.name} was started with another --initial-cluster text than the one that the "
+            f"cluster of {own.name} began with; give it the same text"
         )

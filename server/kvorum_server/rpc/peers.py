@@ -11,11 +11,16 @@ uses a channel of its own: gRPC's reconnect back-off, which grows to two minutes
 between channels to one address, would otherwise decide how soon a restarted node is heard again.
 
 Nothing here is repeated or acknowledged: what a broken stream swallows, the protocol sends again.
+
+The certificate of the cluster is passed on only by nodes that hold it durably: on every stream that
+opens, and once more on the streams that stood already. So it cannot be made twice, and every node
+learns it as long as one that knows it lives.
 """
 
 import asyncio
 import random
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Protocol
 
 import grpc
 import grpc.aio
@@ -36,6 +41,7 @@ PEER_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 RETRY_SECONDS_MAX = 0.4
 ACCEPT_GRACE_SECONDS = 0.03
 ENVELOPE_BYTES = 64
+NOTICES_MAX = 256
 
 CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.use_local_subchannel_pool", 1),
@@ -49,6 +55,22 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 
 Packet = list[Envelope] | bytes
 """Envelopes of one turn, or a frame that is encoded already."""
+
+
+class SentAway(Exception):
+    """The other node has refused us; the message is its reason and remedy."""
+
+
+class Log(Protocol):
+    """Where things go that an operator should know."""
+
+    def info(self, event: str, /, **details: str | int) -> object:
+        """Something has gone as it should."""
+        ...
+
+    def warning(self, event: str, /, **details: str | int) -> object:
+        """Something may need a hand."""
+        ...
 
 
 def envelope_bytes(envelope: Envelope) -> int:
@@ -90,22 +112,23 @@ class Peers:
         myself: Callable[[], Self],
         post: Callable[[Event], None],
         found: Callable[[Mapping[str, NodeId]], Bootstrap | None],
-        fatal: Callable[[str], None],
-        notice: Callable[[str, dict[str, str | int]], None],
+        sent_away: Callable[[str], None],
+        log: Log,
     ) -> None:
         self._config = config
         self._members = dict(members)
         self._myself = myself
         self._post = post
         self._found = found
-        self._fatal = fatal
-        self._notice = notice
+        self._sent_away = sent_away
+        self._log = log
         self._pipes: dict[NodeId, Pipe[Packet]] = {}
         self._reported: set[NodeId] = set()
         self._fresh: dict[str, NodeId] = {}
-        self._refused_by: dict[str, str] = {}
+        self._boots: dict[NodeId, int] = {}
+        self._refused_by: set[str] = set()
+        self._told: dict[tuple[str, str], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._adopted: Bootstrap | None = None
         self._closing = False
 
     def start(self) -> None:
@@ -140,37 +163,39 @@ class Peers:
             return
         pipe.put(envelopes, sum(map(envelope_bytes, envelopes)))
 
-    def _adopt(self, bootstrap: Bootstrap) -> None:
-        """Takes the birth certificate over and passes it on, now and on every stream to come."""
-        self._adopted = bootstrap
-        self._post(Bootstrapped(bootstrap))
+    def announce(self) -> None:
+        """The certificate of the cluster is durable here: who is connected should have it, too."""
         for pipe in self._pipes.values():
-            self._pass_on(bootstrap, pipe)
+            self._pass_on_certificate(pipe)
 
-    def _pass_on(self, bootstrap: Bootstrap, pipe: Pipe[Packet]) -> None:
-        frame = PeerFrame(bootstrap=bootstrap).SerializeToString()
-        pipe.put(frame, len(frame))
+    def _pass_on_certificate(self, pipe: Pipe[Packet]) -> None:
+        bootstrap = self._myself().bootstrap
+        if bootstrap is not None:
+            frame = PeerFrame(bootstrap=bootstrap).SerializeToString()
+            pipe.put(frame, len(frame))
 
     # --- Dialling ---
 
     async def _dial(self, name: str, address: str) -> None:
         """Keeps a stream to one peer, if it is on us to dial."""
-        was_up = False
+        lost: NodeId = 0
         while not self._closing:
             identity = self._identity_of(name)
             if identity is not None and identity < self._myself().identity:
                 return
-            up = False
+            stood: NodeId = 0
             try:
-                up = await self._dial_once(name, address)
-            except Refused as refusal:
+                stood = await self._dial_once(name, address)
+            except SentAway as refusal:
                 self._refused(name, str(refusal))
+            except Refused as refusal:
+                self._refuse(name, str(refusal))
             except (grpc.RpcError, MalformedFrame, asyncio.InvalidStateError) as error:
-                self._notice("peer unreachable", {"peer": name, "reason": _reason(error)})
-            if was_up and not up and identity is not None:
-                self._report_lost(identity)
-            was_up = up
-            wait = self._config.reconnect_wait_ms_max / 1000 if up else RETRY_SECONDS_MAX
+                self._warn_once("peer unreachable", name, "", _reason(error))
+            if lost and not stood:
+                self._report_lost(lost)
+            lost = stood
+            wait = self._config.reconnect_wait_ms_max / 1000 if stood else RETRY_SECONDS_MAX
             await asyncio.sleep(random.uniform(0, wait))
 
     def _identity_of(self, name: str) -> NodeId | None:
@@ -179,28 +204,31 @@ class Peers:
             return None
         return next((m.identity for m in bootstrap.members if m.name == name), None)
 
-    async def _dial_once(self, name: str, address: str) -> bool:
-        """One stream from hello to end; whether it stood."""
+    async def _dial_once(self, name: str, address: str) -> NodeId:
+        """One stream from hello to end; with whom it stood, 0 when it did not."""
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
             call = channel.stream_stream(EXCHANGE, None, None)(None)
             try:
                 await call.write(self._hello_frame())
                 first = await call.read()
                 if not isinstance(first, bytes):
-                    if await call.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                        raise Refused(await call.details())
-                    return False
+                    return 0
                 hello = self._hello_of(first)
-                judge(self._myself(), hello)
-                self._met(name, hello)
+                if hello.name != name:
+                    raise Refused(
+                        f"the node at {address} is {hello.name}, not {name}; check --listen and "
+                        "--initial-cluster"
+                    )
+                self._meet(hello)
                 if hello.identity < self._myself().identity:
-                    return False
-                await self._exchange(hello.identity, call)
-                return True
+                    return 0
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
-                    raise Refused(error.details() or "refused") from None
+                    raise SentAway(error.details() or "refused") from None
                 raise
+            else:
+                await self._exchange(hello, call)
+                return hello.identity
             finally:
                 call.cancel()
 
@@ -217,36 +245,51 @@ class Peers:
         """A fresh node stops; a member stops only when most of its cluster will not speak with
         it.
         """
-        self._notice("refused by peer", {"peer": name, "reason": reason})
-        self._refused_by[name] = reason
+        self._warn_once("refused by peer", name, reason, reason)
+        self._refused_by.add(name)
         others = len(self._members) - 1
         if self._myself().bootstrap is None or (
             len(self._refused_by) * 2 > others and not self._reported
         ):
-            self._fatal(reason)
+            self._sent_away(reason)
+
+    def _refuse(self, name: str, reason: str) -> None:
+        """A fresh node stops, because its operator is watching; a member says so and goes on."""
+        self._warn_once("peer refused", name, reason, reason)
+        if self._myself().bootstrap is None:
+            self._sent_away(reason)
+
+    def _warn_once(self, event: str, peer: str, kind: str, reason: str) -> None:
+        """What is repeated several times a second is told when it begins and when it changes."""
+        if self._told.get((event, peer)) == kind:
+            return
+        if len(self._told) >= NOTICES_MAX:  # the names are those that strangers give themselves
+            self._told.clear()
+        self._told[event, peer] = kind
+        self._log.warning(event, peer=peer, reason=reason)
 
     # --- Accepting ---
 
     async def accept(self, _: object, context: "ServicerContext") -> None:
         """Handler of ``Peer.Exchange``."""
         identity = 0
+        hello = PeerHello(name="a stranger")
         try:
             first = await context.read()
             if not isinstance(first, bytes):
                 return
             hello = self._hello_of(first)
-            judge(self._myself(), hello)
+            self._meet(hello)
             await context.write(self._hello_frame())
-            self._met(hello.name, hello)
             if hello.identity > self._myself().identity:
                 return
             identity = hello.identity
-            await self._exchange(identity, context)
+            await self._exchange(hello, context)
         except Refused as refusal:
-            self._notice("peer refused", {"reason": str(refusal)})
+            self._warn_once("peer refused", hello.name, str(refusal), str(refusal))
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(refusal))
         except MalformedFrame as error:
-            self._notice("malformed peer frame", {"reason": str(error)})
+            self._warn_once("malformed peer frame", hello.name, str(error), str(error))
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         finally:
             if identity and not self._closing:
@@ -260,21 +303,27 @@ class Peers:
 
     # --- Both ---
 
-    def _met(self, name: str, hello: PeerHello) -> None:
+    def _meet(self, hello: PeerHello) -> None:
         """A peer has introduced itself; the first-named node may now be able to found the
-        cluster.
+        cluster. Raises Refused.
         """
-        self._refused_by.pop(name, None)
-        if self._adopted is not None or self._myself().bootstrap is not None or not hello.fresh:
-            self._fresh.pop(name, None)
+        judge(self._myself(), hello, self._boots.get(hello.identity, 0))
+        self._boots[hello.identity] = hello.boot
+        self._refused_by.discard(hello.name)
+        if self._myself().bootstrap is not None or not hello.fresh:
+            self._fresh.pop(hello.name, None)
             return
-        self._fresh[name] = hello.identity
+        self._fresh[hello.name] = hello.identity
         bootstrap = self._found(self._fresh)
         if bootstrap is not None:
-            self._adopt(bootstrap)
+            self._post(Bootstrapped(bootstrap))
 
-    async def _exchange(self, identity: NodeId, stream: Stream) -> None:
+    async def _exchange(self, hello: PeerHello, stream: Stream) -> None:
         """Both halves of a stream until it ends; a newer stream with the same peer replaces it."""
+        identity = hello.identity
+        for told in [told for told in self._told if told[1] == hello.name]:
+            del self._told[told]
+        self._log.info("peer connected", peer=hello.name)
         pipe: Pipe[Packet] = Pipe()
         older = self._pipes.get(identity)
         if older is not None:
@@ -282,15 +331,15 @@ class Peers:
         self._pipes[identity] = pipe
         self._reported.add(identity)
         self._post(PeerConnected(identity))
-        bootstrap = self._myself().bootstrap or self._adopted
-        if bootstrap is not None:
-            self._pass_on(bootstrap, pipe)
+        self._pass_on_certificate(pipe)
         writer = asyncio.ensure_future(pipe.run(encode_packets, stream.write))
         reader = asyncio.ensure_future(self._receive(identity, stream))
         try:
             done, _ = await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+            self._log.info("peer lost", peer=hello.name, reason=_reason(error))
         finally:
             writer.cancel()
             reader.cancel()
@@ -308,10 +357,10 @@ class Peers:
 
     def _certificate(self, bootstrap: Bootstrap) -> None:
         own = self._myself()
-        if own.bootstrap is not None or self._adopted is not None:
-            return
-        if any(member.identity == own.identity for member in bootstrap.members):
-            self._adopt(bootstrap)
+        is_ours = bootstrap.initial_cluster_hash == own.initial_cluster_hash
+        is_named = any(member.identity == own.identity for member in bootstrap.members)
+        if own.bootstrap is None and is_ours and is_named:
+            self._post(Bootstrapped(bootstrap))
 
     def _report_lost(self, identity: NodeId) -> None:
         if identity in self._reported and identity not in self._pipes:

@@ -10,7 +10,8 @@ anything.
 """
 
 import asyncio
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Iterator
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -68,7 +69,6 @@ class Services:
         self._leader_name = leader_name
         self._last_connection = 0
         self._pipes: dict[int, Pipe[Reply]] = {}
-        self._sessions: set[asyncio.Task[None]] = set()
 
     # --- Replies ---
 
@@ -83,16 +83,17 @@ class Services:
             pipe.close()
 
     def _encode(self, replies: list[Reply]) -> list[bytes]:
-        """Server frames of about FRAME_BYTES_MAX."""
+        """Server frames of about FRAME_BYTES_MAX; only a single result may make a larger one."""
         frames: list[bytes] = []
         part: list[EncodedReplies] = []
         size = 0
         for reply in replies:
-            part.append(_encoded(reply))
-            size += part[-1].ByteSize()
-            if size >= FRAME_BYTES_MAX:
-                frames.append(self._frame(part))
-                part, size = [], 0
+            for encoded in _in_parts(reply):
+                part.append(encoded)
+                size += encoded.ByteSize()
+                if size >= FRAME_BYTES_MAX:
+                    frames.append(self._frame(part))
+                    part, size = [], 0
         if part:
             frames.append(self._frame(part))
         return frames
@@ -109,7 +110,12 @@ class Services:
 
     # --- Frames ---
 
-    def _open(self) -> tuple[int, Pipe[Reply]]:
+    async def _open(self, context: ServicerContext) -> tuple[int, Pipe[Reply]]:
+        if len(self._pipes) >= self._config.client_connections_max:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"this node serves its limit of {self._config.client_connections_max} clients",
+            )
         self._last_connection += 1
         pipe: Pipe[Reply] = Pipe()
         self._pipes[self._last_connection] = pipe
@@ -120,6 +126,8 @@ class Services:
         self._post(Disconnected(connection))
 
     def _parse(self, data: bytes) -> ClientFrame:
+        if len(data) > CLIENT_MESSAGE_BYTES_MAX:
+            raise BadFrame(f"a frame of {len(data)} bytes; at most {CLIENT_MESSAGE_BYTES_MAX}")
         try:
             return ClientFrame.FromString(data)
         except DecodeError:
@@ -137,10 +145,10 @@ class Services:
         if frame.hello.namespace or frame.hello.credential:
             raise BadFrame("this version knows no namespaces and no credentials; leave them out")
         ours = self._hello().cluster_id
-        if frame.hello.cluster_id and frame.hello.cluster_id != ours:
+        if ours and frame.hello.cluster_id not in (b"", ours):
             raise BadFrame(
                 f"the client wants cluster {frame.hello.cluster_id.hex()}, this node belongs to "
-                f"{ours.hex() or 'none yet'}; check the endpoints"
+                f"{ours.hex()}; check the endpoints"
             )
 
     def _submit(self, connection: int, frame: ClientFrame) -> int:
@@ -175,32 +183,24 @@ class Services:
 
     async def session(self, _: object, context: ServicerContext) -> None:
         """Handler of ``KV.Session``."""
-        if len(self._pipes) >= self._config.client_connections_max:
-            await context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"this node serves its limit of {self._config.client_connections_max} clients",
-            )
-        connection, pipe = self._open()
+        connection, pipe = await self._open(context)
         reader = asyncio.ensure_future(self._read(connection, context))
-        writer: asyncio.Task[None] | None = None
+        writer = asyncio.ensure_future(pipe.run(self._encode, context.write))
         try:
-            writer = asyncio.ensure_future(pipe.run(self._encode, context.write))
-            done, _pending = await asyncio.wait(
-                (reader, writer), return_when=asyncio.FIRST_COMPLETED
-            )
-            if writer in done and reader not in done:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._close(connection)
+            reader.cancel()
+            writer.cancel()
+            ends = await asyncio.gather(reader, writer, return_exceptions=True)
+        match ends:
+            case [BadFrame() as error, _]:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            case [_, None]:
                 await context.abort(
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
                     "the client does not take its replies; read faster or ask for less",
                 )
-            reader.result()
-        except BadFrame as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        finally:
-            self._close(connection)
-            reader.cancel()
-            if writer is not None:
-                writer.cancel()
 
     async def _read(self, connection: int, context: ServicerContext) -> None:
         greeted = False
@@ -214,7 +214,7 @@ class Services:
 
     async def execute(self, request: bytes, context: ServicerContext) -> bytes:
         """Handler of ``KV.Execute``: one frame in, one frame with all its answers out."""
-        connection, pipe = self._open()
+        connection, pipe = await self._open(context)
         try:
             frame = self._parse(request)
             self._greet(frame)
@@ -222,6 +222,10 @@ class Services:
             replies: list[Reply] = []
             while missing > 0:
                 gathered = await pipe.take()
+                if not gathered:
+                    await context.abort(
+                        grpc.StatusCode.RESOURCE_EXHAUSTED, "the answer is too large; ask for less"
+                    )
                 replies += gathered
                 missing -= sum(len(reply.ids) for reply in gathered)
             return self._frame([_encoded(reply) for reply in replies])
@@ -249,6 +253,24 @@ class Services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no member is named {message.target!r}")
         self._post(TransferAsked(message.group, target))
         return TransferResponse(leader=self._leader_name(message.group)).SerializeToString()
+
+
+def _in_parts(reply: Reply) -> Iterator[EncodedReplies]:
+    """A reply on the wire; one whose results would burst a frame in several parts."""
+    whole = _encoded(reply)
+    if whole.ByteSize() < 2 * FRAME_BYTES_MAX:
+        yield whole
+        return
+    begin = 0
+    size = 0
+    for end, result in enumerate(reply.results, 1):
+        size += len(result)
+        if size >= FRAME_BYTES_MAX or end == len(reply.results):
+            part = dataclasses.replace(
+                reply, ids=reply.ids[begin:end], results=reply.results[begin:end]
+            )
+            yield _encoded(part)
+            begin, size = end, 0
 
 
 def _encoded(reply: Reply) -> EncodedReplies:

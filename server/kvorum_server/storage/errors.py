@@ -5,6 +5,7 @@
     StorageError
     ├── DirectoryInUse        another process holds the lock of the directory
     ├── DirectoryUnusable     it cannot be made, read or written
+    ├── NoRoom                the disk is too full to start
     ├── CorruptRecord         bytes that are not a record of the write-ahead log
     ├── NewerFormat           written by a kvorum that knows more than this one
     ├── WalDamage             the log lost something that it had promised to keep
@@ -12,7 +13,7 @@
     └── EngineDamage          the rows of the state cannot be read or written any more
 
 None of them is retried and none is a bug: the node stops and prints the message. ``DiskFull`` is
-not here, because it is an expected refusal that the node lives with (see ``disk.py``).
+not here, because it is an expected refusal that a running node lives with (see ``disk.py``).
 """
 
 REMEDY = (
@@ -46,6 +47,15 @@ class DirectoryUnusable(StorageError):
         )
         self.directory = directory
         self.reason = reason
+
+
+class NoRoom(StorageError):
+    """The disk has no room for what a start has to write; a running node lives with a full disk."""
+
+    def __init__(self, directory: str, free_bytes: int) -> None:
+        super().__init__(
+            f"cannot start in {directory}: its disk has {free_bytes} free bytes; free some space"
+        )
 
 
 class CorruptRecord(StorageError):

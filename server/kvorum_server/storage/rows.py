@@ -21,7 +21,7 @@ from kvorum_server.storage.engine import SPACE_BYTES, space_prefix
 from kvorum_server.storage.errors import NewerFormat, StorageError
 
 ROWS_FORMAT = 1
-"""Raised whenever a row's meaning changes; ``tests/golden/rows.txt`` guards it."""
+"""Raised whenever a row's meaning changes; ``tests/scripts/mvcc/rows.txt`` guards it."""
 
 PREFIX_BYTES = SPACE_BYTES + 1
 """Length of space and table, before the rest of a row key."""

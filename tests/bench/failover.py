@@ -1,0 +1,76 @@
+"""How long a cluster takes no writes after its leader is killed under load.
+
+A client keeps puts in flight; the leader gets a kill -9 at a random moment; the outage lasts from
+there to the end of the longest silence of the client, both read from the machine's one monotonic
+clock. The longest silence, not the next answer: answers of the dead leader are still in the sockets.
+Then the victim is started again, and the next run waits until it has caught up.
+
+Left out: the same for etcd, whose Python client knows one endpoint only.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.bench.load import Job
+from tests.bench.systems import ClientProcess, KvorumSystem, Stage
+from tests.integration.cluster import eventually
+
+IN_FLIGHT = 64
+LOAD_SECONDS = 3.0
+KILL_AFTER_SECONDS = (0.7, 1.3)
+"""Bounds of the random time after which the leader is killed; ticks must not fall into step."""
+KEYS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """One run: without an acknowledged write for so long; puts that failed for good."""
+
+    milliseconds: float
+    failures: int
+    per_second: float
+
+
+async def measure(system: KvorumSystem, runs: int, tell: Callable[[str], None]) -> list[Outage]:
+    """Kills the leader ``runs`` times."""
+    outages: list[Outage] = []
+    randomness = random.Random()
+    async with Stage([system]) as stage:
+        client = stage.clients[0]
+        await client.run(Job(operation="fill", keys=KEYS))
+        for number in range(1, runs + 1):
+            tell(f"run {number} of {runs}")
+            outages.append(await _kill(system, client, randomness.uniform(*KILL_AFTER_SECONDS)))
+            await _whole_again(system)
+    return outages
+
+
+async def _kill(system: KvorumSystem, client: ClientProcess, after_seconds: float) -> Outage:
+    job = Job(operation="put", in_flight=IN_FLIGHT, seconds=LOAD_SECONDS, keys=KEYS)
+    victim = await system.cluster.leader()
+    load = asyncio.create_task(client.run(job))
+    await asyncio.sleep(after_seconds)
+    killed_ns = time.monotonic_ns()
+    victim.kill()
+    measurement = await load
+    assert measurement.silence_until_ns > killed_ns, "the longest silence was before the kill"
+    return Outage(
+        milliseconds=(measurement.silence_until_ns - killed_ns) / 1e6,
+        failures=measurement.failures,
+        per_second=measurement.per_second,
+    )
+
+
+async def _whole_again(system: KvorumSystem) -> None:
+    cluster = system.cluster
+    cluster.start()
+    index = await cluster.applied(await cluster.leader())
+
+    async def caught_up() -> bool:
+        applied = [await cluster.applied(node) for node in cluster.nodes]
+        return min(applied) >= index
+
+    await eventually(caught_up, "the victim has caught up")
