@@ -13,6 +13,8 @@ INSTALLED     := $(VENV)/.installed
 PROTO_VENV    := .venv-proto
 PROTOC        := $(PROTO_VENV)/bin/python -m grpc_tools.protoc -Iproto
 PROTO_READY   := $(PROTO_VENV)/.installed
+BENCH_VENV    := .venv-bench
+BENCH_READY   := $(BENCH_VENV)/.installed
 PROTO_SOURCES := $(wildcard proto/kvorum_proto/*.proto)
 
 ARGS  ?=
@@ -42,6 +44,12 @@ $(PROTO_READY): requirements/proto.txt
 	  wheel for Python 3.13: make proto and make check need a Python 3.11 or 3.12.); \
 	"$$python" -m venv $(PROTO_VENV)
 	@$(PROTO_VENV)/bin/python $(PIP_INSTALL) -r requirements/proto.txt
+	@touch $@
+
+$(BENCH_READY): requirements/bench.txt
+	@$(call find_python,$(PYTHONS),99,No Python 3.11 or newer found.); \
+	"$$python" -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python $(PIP_INSTALL) -r requirements/bench.txt
 	@touch $@
 
 .PHONY: help
@@ -89,8 +97,8 @@ simulate: $(INSTALLED) ## Run the simulator on SEEDS=200 seeds
 	@$(BIN)/python -m tests.simulator --seeds $(SEEDS) $(ARGS)
 
 .PHONY: bench
-bench: $(INSTALLED) ## Measure throughput, latency and recovery on this machine
-	@$(BIN)/python -m tests.bench $(ARGS)
+bench: $(INSTALLED) $(BENCH_READY) ## Measure on this machine, beside etcd if it is installed (ARGS="failover" ...)
+	@$(BIN)/python -m tests.bench --etcd-python $(BENCH_VENV)/bin/python $(ARGS)
 
 .PHONY: lock
 lock: ## Take the newest versions that pyproject.toml allows into requirements/dev.txt
@@ -104,6 +112,6 @@ lock: ## Take the newest versions that pyproject.toml allows into requirements/d
 
 .PHONY: clean
 clean: ## Remove the virtual environments, caches and builds; the data of 'make up' stays
-	@rm -rf $(VENV) $(PROTO_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+	@rm -rf $(VENV) $(PROTO_VENV) $(BENCH_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 	  .import_linter_cache
 	@find client server cli proto tests -name __pycache__ -type d -exec rm -rf {} +

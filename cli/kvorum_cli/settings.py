@@ -239,7 +239,7 @@ class Verbs(click.Group):
         self.params.extend(self.global_options)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Parses, perhaps prints the help; ``main`` is told of a reader that goes away, not click."""
+        """Parses, perhaps prints help; a reader that goes away is told to ``main``, not click."""
         try:
             return super().make_context(*args, **kwargs)
         except BrokenPipeError:

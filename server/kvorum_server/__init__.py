@@ -1,1 +1,1 @@
-""""""
+"""One node of a kvorum cluster; start with ARCHITECTURE.md, or with ``host.py``."""

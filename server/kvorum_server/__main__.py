@@ -1,5 +1,9 @@
-"""``kvorum-server``: one node. Options, logging, the event loop; everything else is in
-``node.py``.
+"""``kvorum-server``: one node as a process.
+
+Options, logging, the event loop and the exit code; everything else is in ``node.py``. Whatever an
+operator can put right, a wrong option, a port in use, a damaged directory, is one line on standard
+error and an exit code, never a traceback: 2 for a wrong option, 1 for everything else, 0 for a stop
+that was asked for. Assertions guard the data, so a process without them refuses to start.
 """
 
 import asyncio

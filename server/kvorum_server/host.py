@@ -327,7 +327,7 @@ class Host:
 
     def _hint(self, peer: NodeId, *, connected: bool) -> None:
         for replica in self.replicas.values():
-            other = replica.consensus.status().configuration.replica_of(peer)
+            other = replica.consensus.configuration.replica_of(peer)
             if other is None:
                 continue
             if connected:
@@ -457,7 +457,7 @@ class Host:
         replica = self.replicas.get(group)
         if replica is None or replica.consensus.leader is None:
             return None
-        return replica.consensus.status().configuration.identity_of(replica.consensus.leader)
+        return replica.consensus.configuration.identity_of(replica.consensus.leader)
 
     def leader_address(self, group: GroupId) -> str:
         """Where the leader of a group listens; empty when unknown."""

@@ -88,6 +88,7 @@ class Node:
         self._busy_at = 0.0
         self._ticks = 0
         self._free_bytes = 0
+        self._engine_is_behind = False
         self._lags: deque[tuple[float, float]] = deque()
         self._started = time.monotonic()
         self._stopped: asyncio.Future[int]
@@ -231,7 +232,7 @@ class Node:
             self._loop.call_soon(self._turn)
 
     def _overloaded(self) -> bool:
-        return len(self._inbox) >= self.config.inbox_events_max or self.engine.stats().pressure >= 1
+        return len(self._inbox) >= self.config.inbox_events_max or self._engine_is_behind
 
     def _turn(self) -> None:
         self._turn_scheduled = False
@@ -314,6 +315,7 @@ class Node:
         if self._ticks % FREE_SPACE_TICKS == 0:
             self._free_bytes = self.disk.free_bytes()
         self._ticks += 1
+        self._engine_is_behind = self.engine.stats().pressure >= 1
         self._look_after_log(now)
         self._refresh_hello()
         if self.host.is_certified and not self._has_announced:

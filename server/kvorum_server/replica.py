@@ -43,7 +43,7 @@ from kvorum_server.admission import (
     error_result,
 )
 from kvorum_server.config import Config
-from kvorum_server.consensus.core import Consensus, ProposeRefusal, Ready, Role
+from kvorum_server.consensus.core import Consensus, ProposeRefusal, Ready
 from kvorum_server.events import Transition
 from kvorum_server.outbox import Held, Outbox
 from kvorum_server.reading import Readers
@@ -154,7 +154,7 @@ class Replica:
     @property
     def is_leader(self) -> bool:
         """Whether this replica leads its group, as far as it knows."""
-        return self.consensus.role is Role.LEADER
+        return self.consensus.leader == self.replica
 
     def hand_over(self, connected: Collection[NodeId], target: NodeId | None) -> bool:
         """Starts to hand leadership to ``target``, or to the most caught-up voter that is
@@ -186,7 +186,7 @@ class Replica:
         is dropped.
         """
         source = envelope.source_replica
-        identity = self.consensus.status().configuration.identity_of(source)
+        identity = self.consensus.configuration.identity_of(source)
         if identity is not None and identity != peer:
             return
         message = envelope.message
@@ -214,7 +214,7 @@ class Replica:
         if target == self.replica:
             self.step_consensus(self.replica, message, outbox)
             return
-        identity = self.consensus.status().configuration.identity_of(target)
+        identity = self.consensus.configuration.identity_of(target)
         if identity is not None:
             outbox.send_message(identity, self.group, self.replica, target, message)
 

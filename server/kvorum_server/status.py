@@ -1,4 +1,9 @@
-"""What a node says of itself when asked: needs no quorum and changes nothing."""
+"""What a node says of itself when asked; it needs no quorum and changes nothing.
+
+Everything is read from the Host between two turns, so that the figures of one answer belong
+together. What other nodes think, who is really the leader, for instance, is not known here: the CLI
+asks every node and puts the answers side by side.
+"""
 
 import resource
 import sys

@@ -38,7 +38,7 @@ class EtcdConnection:
         self.passing: tuple[type[Exception], ...] = (aetcd.ClientError, TimeoutError)
         self.put, self.get = self._client.put, self._client.get
 
-    async def put_many(self, items: Mapping[bytes, bytes], /) -> object:
+    async def put_many(self, items: dict[bytes, bytes], /) -> object:
         return await asyncio.gather(*(self.put(key, value) for key, value in items.items()))
 
     async def close(self) -> None:
@@ -59,8 +59,8 @@ class KvorumConnection:
         )
         self.put, self.get = self._client.put, self._client.get
 
-    async def put_many(self, items: Mapping[bytes, bytes], /) -> object:
-        return await self._client.put_many(dict(items))
+    async def put_many(self, items: dict[bytes, bytes], /) -> object:
+        return await self._client.put_many(cast(Mapping[str | bytes, str | bytes], items))
 
     async def close(self) -> None:
         await self._client.close()

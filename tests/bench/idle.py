@@ -1,4 +1,4 @@
-"""What a cluster costs that nobody uses: the share of a core that each node takes while it waits."""
+"""What a cluster costs that nobody uses: the share of a core that each node takes."""
 
 import asyncio
 import time
@@ -19,8 +19,6 @@ async def measure(system: KvorumSystem, seconds: float) -> list[float]:
         await asyncio.sleep(seconds)
         elapsed = time.monotonic() - started
         after = [cpu_seconds(process) for process in system.processes]
-        return [
-            round((b - a) / elapsed * 100, 2) for a, b in zip(before, after, strict=True)
-        ]
+        return [round((b - a) / elapsed * 100, 2) for a, b in zip(before, after, strict=True)]
     finally:
         system.end()

@@ -19,10 +19,11 @@ import os
 import random
 import time
 from array import array
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import cycle, islice
+from heapq import nlargest
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,7 @@ PATTERN_LENGTH = 4099
 FAILURE_PAUSE_SECONDS = 0.02
 FILL_BATCH = 1_000
 FILL_BATCHES_IN_FLIGHT = 4
+SILENCES = 10
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 Call = Callable[[], Awaitable[object]]
@@ -52,7 +54,7 @@ class Connection(Protocol):
     async def get(self, key: bytes, /) -> object:
         """Reads a value, linearizable."""
 
-    async def put_many(self, items: Mapping[bytes, bytes], /) -> object:
+    async def put_many(self, items: dict[bytes, bytes], /) -> object:
         """Stores many values, each a write of its own."""
 
     async def close(self) -> None:
@@ -90,8 +92,8 @@ class Job:
 class Measurement:
     """What came of a job. ``cpu_us`` are for each operation, all servers together.
 
-    ``silence_from_ns`` and ``silence_until_ns`` bound the longest time without an answer, on the
-    machine's monotonic clock, which all its processes share.
+    ``silences_ns`` are the longest times without an answer, from when until when, on the machine's
+    monotonic clock, which all its processes share.
     """
 
     operations: int
@@ -103,8 +105,7 @@ class Measurement:
     p999_ms: float
     servers_cpu_us: float
     client_cpu_us: float
-    silence_from_ns: int
-    silence_until_ns: int
+    silences_ns: tuple[tuple[int, int], ...]
 
     def line(self) -> bytes:
         """The measurement as a line of JSON."""
@@ -165,8 +166,7 @@ def _measurement(samples: Samples, seconds: float, servers: float, client: float
     ended = samples.ended_ns
     operations = len(ended)
     latencies = sorted(map(int.__sub__, ended, samples.began_ns)) or [0]
-    silences = zip(map(int.__sub__, ended[1:], ended), ended, strict=False)
-    silence, begin = max(silences, default=(0, 0))
+    silences = nlargest(SILENCES, pairwise(ended), key=lambda pair: pair[1] - pair[0])
     return Measurement(
         operations=operations,
         failures=samples.failures,
@@ -177,8 +177,7 @@ def _measurement(samples: Samples, seconds: float, servers: float, client: float
         p999_ms=percentile_ms(latencies, 0.999),
         servers_cpu_us=round(servers / max(operations, 1) * 1e6, 2),
         client_cpu_us=round(client / max(operations, 1) * 1e6, 2),
-        silence_from_ns=begin,
-        silence_until_ns=begin + silence,
+        silences_ns=tuple(silences),
     )
 
 

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the program: the machine, and how fast its disk makes a promise."""
+"""What a figure depends on besides the program: the machine and its disk."""
 
 import os
 import platform

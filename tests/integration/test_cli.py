@@ -7,6 +7,7 @@ each would spend its time on starting), `up` runs as one, because that is what i
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -192,7 +193,9 @@ def test_txn(kvorum: Shell, tmp_path: Path) -> None:
 def test_what_is_too_large_is_refused_with_its_limit(kvorum: Shell, tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(1_200_000))
     line = kvorum("put", "large", "--file", str(tmp_path / "large"), code=5)
-    assert line.startswith("kvorum: put 'large': the value has 1200000")
+    assert line.startswith("kvorum: put 'large': ")
+    assert "1200000" in line
+    assert "value_bytes_max" in line
     assert kvorum("put", "k" * 9000, "1", code=5).startswith("kvorum: put (a key of 9000 bytes): ")
 
 
@@ -288,7 +291,7 @@ def test_up_in_front_tells_of_a_death_and_stops_the_rest_in_order(tmp_path: Path
             os.kill(pids(data)["n2"], signal.SIGKILL)
             assert " n2: down: " in read_until(output, " n2: down")
             assert up(data).returncode == 0, "a second shell starts it again"
-            assert "healthy" in read_until(output, " n2: ")
+            assert read_until(output, r" n2: .*healthy")
         finally:
             process.send_signal(signal.SIGTERM)
             rest = output.read()
@@ -298,10 +301,10 @@ def test_up_in_front_tells_of_a_death_and_stops_the_rest_in_order(tmp_path: Path
 
 
 def read_until(output: Iterator[str], text: str) -> str:
-    """The first line with a text; fails when the output ends, or patience does."""
+    """The first line that matches; fails when the output ends, or patience does."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     for line in output:
-        if text in line:
+        if re.search(text, line):
             return line
         assert time.monotonic() < deadline, f"still no {text!r}"
     raise AssertionError(f"the output ended without {text!r}")

@@ -65,7 +65,9 @@ class Client:
     scheduler: Scheduler
     network: Network[Frame]
     generator: random.Random
-    choose: Callable[[], tuple[Operation, bool]]
+    choose: Callable[[float], tuple[Operation, bool]]
+    reads: float
+    """How many of its operations are reads. One that only reads is never stuck with a write."""
     history: list[Call]
     trace: Trace
 
@@ -113,7 +115,7 @@ class Client:
             in_flight = len(self.requests) + len(self.waiting)
             if self.budget > 0 and in_flight < self.options.in_flight:
                 self.budget -= 1
-                self._begin(*self.choose())
+                self._begin(*self.choose(self.reads))
         if not self.patient and not self.requests and self.session and self._chance(0.01):
             self._close_session()
         self._think()

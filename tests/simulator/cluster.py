@@ -9,7 +9,9 @@ from hashlib import blake2b
 
 from kvorum_proto import peer_pb2
 from kvorum_server.config import Config
+from kvorum_server.config import Config
 from kvorum_server.events import Effects, PeerConnected, PeerDisconnected
+from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.storage.rows import Table, table_end, table_prefix
 from kvorum_server.types import GroupId
@@ -79,6 +81,7 @@ class Cluster:
                 network=self.network,
                 generator=random.Random(f"{seed} client {number}"),
                 choose=workload.choose,
+                reads=1.0 if number % 3 == 1 else self.options.reads,
                 history=self.history,
                 trace=self.trace,
                 budget=self.options.operations_max // self.options.clients,
@@ -203,14 +206,14 @@ class Cluster:
 
 
 def _bootstrap(identities: list[int], config: Config) -> peer_pb2.Bootstrap:
-    named = {f"n{number}": identity for number, identity in enumerate(identities, 1)}
+    names = [f"n{number}" for number, _ in enumerate(identities, 1)]
     return make_bootstrap(
-        cluster_id=b"simulated cluster"[:16],
-        members=tuple((name, f"{name}:7400") for name in named),
-        identities=named,
+        cluster_id=b"simulated",
+        members=tuple((name, f"{name}:7400") for name in names),
+        identities=dict(zip(names, identities, strict=True)),
         partitions=1,
-        replicas=len(named),
-        protocol="raft",
+        replicas=len(identities),
+        protocol=config.consensus,
         initial_cluster_hash=b"",
         settings=config,
     )

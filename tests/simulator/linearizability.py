@@ -1,10 +1,10 @@
 """Is there an order of the operations that explains what every client saw?
 
 A history is linearizable (Herlihy and Wing, 1990) when its operations can be put in one order
-that a correct store could have executed, and that puts every operation which ended before another
+that a correct server could have executed, and that puts every operation which ended before another
 began in front of it. The search is the one of Wing and Gong (1993) with the memory of Lowe
 (2017): try, one after another, each operation that may come next; undo on a dead end; never visit
-the same pair of (operations placed, state of the store) twice.
+the same pair of (operations placed, state of the model) twice.
 
 Operations whose outcome is unknown (their client gave up) may take effect at any time after they
 began, or never: they have no end, and the search may leave them out. They are tried last, since
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from tests.simulator.model import (
     Operation,
     Outcome,
-    Store,
+    Model,
     is_read,
     keys_of,
     without_revisions,
@@ -65,10 +65,10 @@ def check_history(history: Sequence[Call], steps_max: int = 200_000) -> Verdict:
     keys = check_keys(history, steps_max)
     if keys.linearizable is False:
         return keys
-    whole = search(history, Store.numbered(), steps_max)
+    whole = search(history, Model.numbered(), steps_max)
     steps = keys.steps + whole.steps
     if whole.linearizable is False:
-        return Verdict(False, steps, f"the whole store: {whole.explanation}")
+        return Verdict(False, steps, f"the whole model: {whole.explanation}")
     return replace(whole if keys.linearizable else keys, steps=steps)
 
 
@@ -77,7 +77,7 @@ def check_keys(history: Sequence[Call], steps_max: int = 200_000) -> Verdict:
     undecided: Verdict | None = None
     steps = 0
     for key, calls in _by_key(history).items():
-        verdict = search(calls, Store.unnumbered(), steps_max)
+        verdict = search(calls, Model.unnumbered(), steps_max)
         steps += verdict.steps
         if verdict.linearizable is False:
             return Verdict(False, steps, f"key {key!r} alone: {verdict.explanation}")
@@ -109,7 +109,7 @@ def _by_key(history: Sequence[Call]) -> dict[bytes, list[Call]]:
     return {key: calls for key, calls in sorted(partitions.items()) if key not in spoiled}
 
 
-def search(history: Sequence[Call], initial: Store, steps_max: int) -> Verdict:
+def search(history: Sequence[Call], initial: Model, steps_max: int) -> Verdict:
     """Looks for one order of the calls that the model can execute from ``initial``."""
     calls = sorted(
         (call for call in history if call.outcome is not None or not is_read(call.operation)),
@@ -117,24 +117,24 @@ def search(history: Sequence[Call], initial: Store, steps_max: int) -> Verdict:
     )
     known = sum(1 << number for number, call in enumerate(calls) if call.outcome is not None)
     frontier = _Frontier(calls)
-    path: list[tuple[int, Store, Iterator[int]]] = [(0, initial, frontier.candidates(0))]
-    seen: set[tuple[int, Store]] = set()
-    deepest: tuple[int, Store] = (0, initial)
+    path: list[tuple[int, Model, Iterator[int]]] = [(0, initial, frontier.candidates(0))]
+    seen: set[tuple[int, Model]] = set()
+    deepest: tuple[int, Model] = (0, initial)
     steps = 0
     while path:
-        placed, store, candidates = path[-1]
+        placed, model, candidates = path[-1]
         if placed & known == known:
             return Verdict(True, steps)
         for number in candidates:
             steps += 1
             call = calls[number]
-            after, outcome = store.apply(call.operation)
+            after, outcome = model.apply(call.operation)
             if call.outcome is not None and outcome != call.outcome:
                 continue
             there = (placed | 1 << number, after)
-            if after is store and call.outcome is not None:
+            if after is model and call.outcome is not None:
                 # What fits and changes nothing may come first in any order that goes on from here.
-                path[-1] = (placed, store, iter(()))
+                path[-1] = (placed, model, iter(()))
             if there not in seen:
                 seen.add(there)
                 path.append((*there, frontier.candidates(there[0])))
@@ -175,16 +175,16 @@ class _Frontier:
                 yield number
 
 
-def _explain(calls: Sequence[Call], frontier: _Frontier, placed: int, store: Store) -> str:
+def _explain(calls: Sequence[Call], frontier: _Frontier, placed: int, model: Model) -> str:
     """The longest order that was found and what could not follow it."""
     lines = [
-        f"{placed.bit_count()} of {len(calls)} operations can be put in order; then the store is",
-        f"    revision {store.revision}: " + ", ".join(map(str, store.items)),
+        f"{placed.bit_count()} of {len(calls)} operations can be put in order; then the model is",
+        f"    revision {model.revision}: " + ", ".join(map(str, model.items)),
         "and none of these can come next:",
     ]
     for number in frontier.candidates(placed):
         call = calls[number]
-        expected = store.apply(call.operation)[1]
+        expected = model.apply(call.operation)[1]
         end = "..." if call.end == NEVER else call.end
         lines.append(f"    client {call.client} [{call.begin}, {end}] {call.operation}")
         lines.append(f"        saw      {call.outcome}")

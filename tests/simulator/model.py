@@ -1,11 +1,11 @@
-"""What a correct store would answer: the sequential specification, in plain Python values.
+"""What a correct server would answer: the sequential specification, in plain Python values.
 
 The simulator's clients record operations and the outcomes they saw; the linearizability checker
 asks this model whether some order of the operations explains the outcomes. The model shares no
 code with the product: it knows nothing of rows, history tables, sessions or protobuf.
 
-A store is a value: a revision and an ordered tuple of items. ``apply`` gives the next store and the
-outcome. Without revisions (``Store.unnumbered``) the model forgets all revision numbers, which lets
+A model is a value: a revision and an ordered tuple of items. ``apply`` gives the next model and the
+outcome. Without revisions (``Model.unnumbered``) the model forgets all revision numbers, which lets
 the history of each key be checked by itself; with them, one order has to explain every number too.
 """
 
@@ -127,13 +127,13 @@ Outcome = Written | Deleted | Incremented | Found | Decided | Refused
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
+class Model:
     """The state of the model: what a group holds after some prefix of its commands.
 
-    >>> store, outcome = Store.numbered().apply(Put(b"k", b"1"))
+    >>> model, outcome = Model.numbered().apply(Put(b"k", b"1"))
     >>> outcome
     Written(revision=2)
-    >>> store.apply(Increment(b"k", 4))[1]
+    >>> model.apply(Increment(b"k", 4))[1]
     Incremented(revision=3, value=5)
     """
 
@@ -141,17 +141,17 @@ class Store:
     items: tuple[Item, ...]
 
     @classmethod
-    def numbered(cls) -> "Store":
-        """An empty store that counts revisions as the product does: from 1."""
+    def numbered(cls) -> "Model":
+        """An empty model that counts revisions as the product does: from 1."""
         return cls(1, ())
 
     @classmethod
-    def unnumbered(cls) -> "Store":
-        """An empty store in which every revision is 0."""
+    def unnumbered(cls) -> "Model":
+        """An empty model in which every revision is 0."""
         return cls(0, ())
 
-    def apply(self, operation: Operation) -> "tuple[Store, Outcome]":
-        """The store after the operation, and its outcome."""
+    def apply(self, operation: Operation) -> "tuple[Model, Outcome]":
+        """The model after the operation, and its outcome."""
         if isinstance(operation, Transaction):
             return self._decide(operation)
         revision = self.revision + 1 if self.revision else 0
@@ -162,7 +162,7 @@ class Store:
 
     def _one(
         self, operation: Put | Delete | Increment | Get | Scan | DeleteRange, revision: int
-    ) -> "tuple[Store, Outcome]":
+    ) -> "tuple[Model, Outcome]":
         """``revision`` is this write's number; reads and empty deletes show the store's own."""
         match operation:
             case Put():
@@ -180,19 +180,19 @@ class Store:
             case _:
                 assert_never(operation)
 
-    def _decide(self, transaction: Transaction) -> "tuple[Store, Outcome]":
+    def _decide(self, transaction: Transaction) -> "tuple[Model, Outcome]":
         succeeded = all(self.value(key) == value for key, value in transaction.expected)
         revision = self.revision + 1 if self.revision else 0
-        store = self
+        model = self
         outcomes: list[Outcome] = []
         for operation in transaction.success if succeeded else transaction.failure:
-            changed, outcome = store._one(operation, revision)
-            if changed is not store:
-                store = replace(changed, revision=revision)
+            changed, outcome = model._one(operation, revision)
+            if changed is not model:
+                model = replace(changed, revision=revision)
             outcomes.append(
                 outcome if isinstance(outcome, Refused) else replace(outcome, revision=0)
             )
-        return store, Decided(store.revision, succeeded, tuple(outcomes))
+        return model, Decided(model.revision, succeeded, tuple(outcomes))
 
     def value(self, key: bytes) -> bytes | None:
         """The value of a key, None when absent."""
@@ -201,23 +201,23 @@ class Store:
     def _range(self, start: bytes, end: bytes) -> tuple[Item, ...]:
         return tuple(item for item in self.items if start <= item.key < end)
 
-    def _put(self, key: bytes, value: bytes, revision: int) -> "Store":
+    def _put(self, key: bytes, value: bytes, revision: int) -> "Model":
         old = next((item for item in self.items if item.key == key), None)
         created = old.create_revision if old else revision
         item = Item(key, value, created, revision, old.version + 1 if old else 1)
         others = [other for other in self.items if other.key != key]
-        return Store(self.revision, tuple(sorted([*others, item], key=lambda item: item.key)))
+        return Model(self.revision, tuple(sorted([*others, item], key=lambda item: item.key)))
 
     def _delete(
         self, start: bytes, end: bytes, limit: int, revision: int
-    ) -> "tuple[Store, Outcome]":
+    ) -> "tuple[Model, Outcome]":
         gone = self._range(start, end)[:limit]
         if not gone:
             return self, Deleted(self.revision, 0)
         kept = tuple(item for item in self.items if item not in gone)
-        return Store(self.revision, kept), Deleted(revision, len(gone))
+        return Model(self.revision, kept), Deleted(revision, len(gone))
 
-    def _increment(self, operation: Increment, revision: int) -> "tuple[Store, Outcome]":
+    def _increment(self, operation: Increment, revision: int) -> "tuple[Model, Outcome]":
         old = self.value(operation.key)
         try:
             total = int(old or b"0") + operation.by
@@ -251,7 +251,7 @@ def keys_of(operation: Operation) -> frozenset[bytes] | None:
 
 
 def without_revisions(outcome: Outcome) -> Outcome:
-    """The outcome as a store without numbers would give it.
+    """The outcome as a model without numbers would give it.
 
     >>> without_revisions(Deleted(17, 1))
     Deleted(revision=0, count=1)

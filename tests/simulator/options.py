@@ -63,6 +63,7 @@ class Options:
     operations_max: int
     """In the safety phase, by all clients together, spread over its whole length."""
     reads: float
+    """How many operations of a client are reads; every third client only reads."""
     stale: float
     """How many reads may be stale."""
     timeout: int
@@ -142,7 +143,7 @@ def draw_options(seed: int) -> Options:
         in_flight=span(1, 7),
         keys=span(1, 7),
         operations_max=span(100, 1000),
-        reads=between(0.1, 0.9),
+        reads=between(0.0, 0.7),
         stale=sometimes(0.5, between(0.0, 0.5), 0.0),
         timeout=span(50, 400) * MILLISECOND,
         give_up=sometimes(0.3, between(0.0, 0.1), 0.0),

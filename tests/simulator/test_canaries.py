@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kvorum_server.checkpoint import Checkpoints
 from kvorum_server.consensus.leader import Leader
 from kvorum_server.consensus.log import Log
 from kvorum_server.consensus.raft import Raft
@@ -106,23 +107,20 @@ def leave_sessions_out_of_snapshots(patch: pytest.MonkeyPatch) -> None:
 
 
 def cut_before_the_flush(patch: pytest.MonkeyPatch) -> None:
-    """The log is cut when a checkpoint is asked for, not when it is durable."""
-    original = Host._want_checkpoint
+    """The log is cut when a checkpoint is asked for, not when the state is durable."""
 
-    def want(self: Host, now: int) -> None:
-        original(self, now)
-        early, self._after_flush = self._after_flush, []
-        self._early = early  # type: ignore[attr-defined]
+    def after_flush(self: Checkpoints, action: Any) -> None:
+        asked.append(action)
 
-    effects = Host._effects
+    def effects(self: Host, outbox: Any) -> Any:
+        while asked:
+            asked.pop()(outbox)
+        return original(self, outbox)
 
-    def with_early(self: Host, outbox: Any) -> Any:
-        for action in self._early:  # type: ignore[attr-defined]
-            action(outbox)
-        return effects(self, outbox)
-
-    patch.setattr(Host, "_want_checkpoint", want)
-    patch.setattr(Host, "_effects", with_early)
+    asked: list[Any] = []
+    original = Host._effects
+    patch.setattr(Checkpoints, "after_flush", after_flush)
+    patch.setattr(Host, "_effects", effects)
 
 
 def truncate_without_conflict(patch: pytest.MonkeyPatch) -> None:

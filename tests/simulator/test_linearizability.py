@@ -21,7 +21,7 @@ from tests.simulator.model import (
     Put,
     Refused,
     Scan,
-    Store,
+    Model,
     Transaction,
     Written,
 )
@@ -180,7 +180,7 @@ def test_a_refusal_must_have_its_reason() -> None:
 def test_a_search_that_costs_too_much_is_undecided() -> None:
     puzzle = [unknown(number, Put(A, b"%d" % number)) for number in range(12)]
     impossible = call(99, 100, Get(A), found(2, b"never written", 2))
-    assert search([*puzzle, impossible], Store.unnumbered(), steps_max=100).linearizable is None
+    assert search([*puzzle, impossible], Model.unnumbered(), steps_max=100).linearizable is None
 
 
 def test_the_explanation_names_what_could_not_follow() -> None:
@@ -194,14 +194,14 @@ def test_the_explanation_names_what_could_not_follow() -> None:
 def test_executed_histories_pass_and_forged_ones_do_not(seed: int) -> None:
     """What the model executed, with overlapping calls, passes; one forged answer fails."""
     generator = random.Random(seed)
-    store = Store.numbered()
+    model = Model.numbered()
     history: list[Call] = []
     for instant in range(0, 1500, 10):
         key = generator.choice((A, B))
         operation: Operation = generator.choice(
             (Put(key, b"%d" % instant), Increment(key, 1), Get(key), Delete(key), Scan(A, b"z"))
         )
-        store, outcome = store.apply(operation)
+        model, outcome = model.apply(operation)
         begin, end = instant - generator.randrange(40), instant + generator.randrange(40)
         lost = generator.random() < 0.03
         history.append(unknown(begin, operation) if lost else call(begin, end, operation, outcome))

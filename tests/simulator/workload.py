@@ -31,9 +31,9 @@ class Workload:
     generator: random.Random
     written: int = 0
 
-    def choose(self) -> tuple[Operation, bool]:
+    def choose(self, reads: float) -> tuple[Operation, bool]:
         """The next operation, and whether it is a read that may be stale."""
-        if self.generator.random() < self.options.reads:
+        if self.generator.random() < reads:
             return self._read(), self.generator.random() < self.options.stale
         return self._write(), False
 

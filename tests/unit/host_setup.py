@@ -40,18 +40,18 @@ PLENTY = 1 << 40
 CONFIG = Config(segment_bytes=64 * 1024, checkpoint_entries=1 << 30)
 
 
-def certificate(identities: Sequence[NodeId], replicas: int | None = None) -> Bootstrap:
-    """A cluster of nodes n1, n2... with these identities."""
+def certificate(identities: Sequence[NodeId], config: Config = CONFIG) -> Bootstrap:
+    """A cluster of nodes n1, n2... with these identities; one partition, a replica on each."""
     names = [f"n{number}" for number, _ in enumerate(identities, 1)]
     return make_bootstrap(
         cluster_id=b"c" * 16,
         members=tuple((name, f"{name}:7400") for name in names),
         identities=dict(zip(names, identities, strict=True)),
         partitions=1,
-        replicas=len(identities) if replicas is None else replicas,
+        replicas=len(identities),
         protocol="raft",
         initial_cluster_hash=b"h" * 16,
-        settings=CONFIG,
+        settings=config,
     )
 
 
@@ -212,23 +212,25 @@ class Machine:
 def alone(config: Config = CONFIG) -> Machine:
     """A cluster of one node that leads its groups."""
     machine = Machine(11, config)
-    machine.turn(Bootstrapped(certificate([11])))
+    machine.turn(Bootstrapped(certificate([11], config)))
     machine.settle()
     machine.tick(config.election_ticks_max + 1)
     assert machine.is_leader()
     return machine
 
 
-Hold = Callable[[NodeId, NodeId, Envelope], bool]
+Sent = tuple[Machine, NodeId, Envelope]
+"""Who sends, to whom, what."""
 
 
 class Trio:
-    """Three nodes; n1 leads the partition once ``elect`` was called."""
+    """Three nodes. ``fate`` says what becomes of the messages that are on their way at once."""
 
     def __init__(self, config: Config = CONFIG, count: int = 3) -> None:
         self.machines = [Machine(identity, config) for identity in (11, 22, 33, 44, 55)[:count]]
         self.cut_off: set[NodeId] = set()
-        bootstrap = certificate([machine.identity for machine in self.machines])
+        self.fate: Callable[[list[Sent]], list[Sent]] = lambda sent: sent
+        bootstrap = certificate([machine.identity for machine in self.machines], config)
         for machine in self.machines:
             others = (PeerConnected(m.identity) for m in self.machines if m is not machine)
             machine.turn(Bootstrapped(bootstrap), *others)
@@ -239,14 +241,14 @@ class Trio:
 
     def deliver(self) -> bool:
         """Everything that is on its way arrives, once; whether anything was."""
-        sent = [
+        sent: list[Sent] = [
             (machine, target, envelope)
             for machine in self.machines
             for target, envelope in machine.sent
         ]
         for machine in self.machines:
             machine.sent = []
-        for machine, target, envelope in sent:
+        for machine, target, envelope in self.fate(sent):
             if not {machine.identity, target} & self.cut_off:
                 self.named(target).turn(Received(machine.identity, (envelope,)))
         return bool(sent)
@@ -272,7 +274,7 @@ class Trio:
         config = leader.config
         for machine in self.machines:
             if machine is not leader and machine.identity not in self.cut_off:
-                for _ in range(config.election_ticks_min - 1):
+                for _ in range(config.election_ticks_min):
                     machine.now += config.tick_ms
                     machine.turn(Ticked(machine.free_bytes))
                 machine.sent = []

@@ -1,5 +1,6 @@
 """Command lines as people type them, right and wrong, without a cluster: output and codes."""
 
+import io
 import os
 import re
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 import kvorum
 from kvorum_cli import completion, exits, settings
 from kvorum_cli.exits import Exit
+from kvorum_cli.kv import read_value
 from kvorum_cli.main import VERBS, cli, main, run
+from kvorum_cli.up import NODES_MAX
 
 PROGRAM = "from kvorum_cli.main import main; main()"
 """The console script, for tests that need a process of its own."""
@@ -114,6 +117,25 @@ def test_a_mistake_is_one_line_that_helps(
 def test_a_file_that_cannot_be_read(capsys: pytest.CaptureFixture[str]) -> None:
     line = line_of(capsys, "put", "a", "--file", "/nowhere", code=Exit.USAGE)
     assert line == "cannot read /nowhere: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("argument", "file", "value"),
+    [(None, None, None), ("text", None, b"text"), ("-", None, b"typed\n"), (None, "-", b"typed\n")],
+)
+def test_a_value_comes_from_one_place(
+    argument: str | None,
+    file: str | None,
+    value: bytes | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"typed\n")))
+    assert read_value("VALUE", argument, "--file", file) == value
+
+
+def test_the_number_of_nodes_has_a_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    line = line_of(capsys, "up", "--nodes", str(NODES_MAX + 1), code=Exit.USAGE)
+    assert f"{NODES_MAX + 1} must be from 1 to {NODES_MAX}" in line
 
 
 @pytest.mark.parametrize(

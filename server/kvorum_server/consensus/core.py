@@ -147,6 +147,11 @@ class Consensus(Protocol):
         ...
 
     @property
+    def configuration(self) -> Configuration:
+        """The configuration in force: the newest in the log, committed or not."""
+        ...
+
+    @property
     def last(self) -> tuple[int, int]:
         """Index and term of the last entry of the log; of its start when it is empty."""
         ...

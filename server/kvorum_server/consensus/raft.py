@@ -304,6 +304,11 @@ class Raft:
                 assert_never(self.state)
 
     @property
+    def configuration(self) -> Configuration:
+        """The configuration in force."""
+        return self.log.configuration
+
+    @property
     def last(self) -> tuple[int, int]:
         """Index and term of the last entry."""
         return self.log.last_index, self.log.last_term

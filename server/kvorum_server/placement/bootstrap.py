@@ -13,6 +13,7 @@ replicas without talking about it.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from kvorum_proto.peer_pb2 import Bootstrap, InitialMember
 from kvorum_server.config import Config, ConfigError
@@ -79,7 +80,9 @@ def with_cluster_settings(config: Config, bootstrap: Bootstrap) -> Config:
     (64, 10)
     """
     defaults = {option.name: option.default for option in dataclasses.fields(Config)}
-    settings = {name: bootstrap.settings.get(name, defaults[name]) for name in CLUSTER_SETTINGS}
+    settings: dict[str, Any] = {
+        name: bootstrap.settings.get(name, defaults[name]) for name in CLUSTER_SETTINGS
+    }
     return dataclasses.replace(config, **settings)
 
 
