@@ -150,7 +150,7 @@ def group_row(group: GroupStatus) -> tuple[str, ...]:
         str(group.revision),
         str(group.compacted_revision),
         str(group.commit),
-        f"{group.log_first}-{group.log_last}",
+        f"{group.log_first}-{group.log_last}" if group.log_first <= group.log_last else "-",
         str(group.sessions),
     )
 

@@ -30,6 +30,7 @@ class Nemesis:
         options = self._options
         self._every(options.crash_every, self._crash)
         self._every(options.partition_every, self._partition)
+        self._every(options.isolate_every, self._isolate)
         self._every(options.pause_every, self._pause)
         self._every(options.transfer_every, self._transfer)
 
@@ -143,15 +144,13 @@ class Nemesis:
         network = self._cluster.network
         nodes = [node.number for node in self._cluster.nodes]
         clients = [client.endpoint for client in self._cluster.clients]
-        kind = self._generator.randrange(5)
+        kind = self._generator.randrange(4)
         if self._chance(self._options.one_way):
             source, target = self._pair([*nodes, *clients], nodes)
             network.cut(source, target)
             what = f"cut {source}->{target}"
         elif kind == 0 and len(nodes) > 2:
             what = self._bridge(nodes)
-        elif kind <= 2:
-            what = self._isolate(self._victim(self._cluster.nodes).number, nodes, clients)
         else:
             what = self._split([*nodes, *clients])
         self._cluster.trace.note("network", what)
@@ -172,13 +171,20 @@ class Nemesis:
         self._cluster.network.split(left, right)
         return f"split {left} {right}"
 
-    def _isolate(self, victim: int, nodes: list[int], clients: list[int]) -> str:
-        """One node on its own, and some clients that still reach nobody else."""
+    def _isolate(self) -> None:
+        """A leader on its own, and some clients that reach nobody else: who leads is in doubt."""
+        victim = self._victim(self._cluster.nodes).number
+        nodes = [node.number for node in self._cluster.nodes]
+        clients = [client.endpoint for client in self._cluster.clients]
         self._generator.shuffle(clients)
-        faithful = clients[: self._generator.randrange(len(clients) + 1)]
+        faithful = sorted(clients[: self._generator.randrange(len(clients) + 1)])
         others = [number for number in (*nodes, *clients) if number not in (victim, *faithful)]
         self._cluster.network.split([victim, *faithful], others)
-        return f"isolate {victim} with {faithful}"
+        self._cluster.trace.note("network", f"isolate {victim} with {faithful}")
+        self._cluster.links_changed()
+        config = self._options.config
+        election = config.election_ticks_max * config.tick_ms * MILLISECOND
+        self._cluster.scheduler.after(self._wait(2 * election), self._heal)
 
     def _bridge(self, nodes: list[int]) -> str:
         """Two halves that reach each other only by one node in the middle."""

@@ -44,6 +44,8 @@ class Options:
     partition_every: int
     partition_mean: int
     one_way: float
+    isolate_every: int
+    """Isolates a leader, with some of its clients, for about as long as an election takes."""
     pause_every: int
     pause_mean: int
     transfer_every: int
@@ -131,6 +133,7 @@ def draw_options(seed: int) -> Options:
         partition_every=sometimes(0.6, span(200, 1500) * MILLISECOND, 0),
         partition_mean=span(50, 1200) * MILLISECOND,
         one_way=generator.choice((0.0, 0.0, 0.3, 1.0)),
+        isolate_every=sometimes(0.5, span(200, 1500) * MILLISECOND, 0),
         pause_every=sometimes(0.4, span(200, 2000) * MILLISECOND, 0),
         pause_mean=span(20, 1000) * MILLISECOND,
         transfer_every=sometimes(0.3, span(300, 2000) * MILLISECOND, 0),

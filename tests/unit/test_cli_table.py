@@ -93,6 +93,7 @@ def test_the_leader_of_the_highest_term_speaks_for_a_group() -> None:
     assert known_groups(nodes) == [CATALOG, DATA]
     assert group_row(CATALOG)[:2] == ("0 (catalog)", "n2")
     assert group_row(replace(DATA, leader=""))[1] == "none"
+    assert group_row(replace(DATA, log_first=19))[6] == "-", "the whole log is cut"
 
 
 def test_tables_in_a_pipe_are_plain_and_whole(capsys: pytest.CaptureFixture[str]) -> None:

@@ -84,10 +84,10 @@ def reordered(sent: list[Sent], random: Random) -> list[Sent]:
 
 
 def damaged(sent: list[Sent], random: Random) -> list[Sent]:
-    """One chunk in four has a bit that is not its own."""
+    """Some chunks have a bit that is not its own."""
     return [
         (machine, target, dataclasses.replace(envelope, message=_damage(message)))
-        if isinstance(message := envelope.message, SnapshotChunk) and random.random() < 0.25
+        if isinstance(message := envelope.message, SnapshotChunk) and random.random() < 0.08
         else (machine, target, envelope)
         for machine, target, envelope in sent
     ]
