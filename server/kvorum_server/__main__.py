@@ -30,6 +30,8 @@ def main() -> None:
 
 def serve(config: Config) -> int:
     """Runs a node until it is told to stop; its exit code."""
+    # gRPC's own lines say again, in its words, what a node says in one of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from kvorum_server.logs import configure
     from kvorum_server.node import Node
     from kvorum_server.storage.errors import StorageError

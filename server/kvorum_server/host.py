@@ -114,6 +114,8 @@ class Host:
         self.disk_full = False
         self.stopping = False
         self.peers: set[NodeId] = set()
+        self._now = 0
+        self._active: dict[GroupId, Replica] = {}
         self._randomness = randomness
         self._overlay = Overlay(engine)
         self._last_space = max(engine.spaces(), default=0)
@@ -236,28 +238,41 @@ class Host:
         events).
         """
         outbox = Outbox()
-        for replica in self.replicas.values():
+        self._now = now
+        for replica in self._active.values():
             replica.at(now)
         for event in events:
-            self._take(event, now, outbox)
+            self._take(event, outbox)
+        active = self._active.values()
         level = self.level
-        for replica in self.replicas.values():
+        for replica in active:
             replica.propose(level, outbox)
         self._drain(outbox)
-        for replica in self.replicas.values():
+        for replica in active:
             replica.apply(outbox)
         self._drain(outbox)
         self._overlay.flush()
-        for replica in self.replicas.values():
+        for replica in active:
             for space in replica.transfers.take_abandoned():
                 self._overlay.engine.drop(space)
             replica.serve(outbox)
             replica.transfers.produce(replica, outbox)
             self._watch_transfer(replica)
         self._checkpoints.ask_when_due(now)
+        self._active = {replica.group: replica for replica in active if replica.has_work}
         return self._effects(outbox)
 
-    def _take(self, event: Event, now: int, outbox: Outbox) -> None:
+    def _activate(self, replica: Replica) -> Replica:
+        """A replica that an event concerns takes part in the turn; the others cost nothing."""
+        if replica.group not in self._active:
+            replica.at(self._now)
+            self._active[replica.group] = replica
+        return replica
+
+    def _activate_all(self) -> list[Replica]:
+        return [self._activate(replica) for replica in self.replicas.values()]
+
+    def _take(self, event: Event, outbox: Outbox) -> None:
         match event:
             case Received():
                 for envelope in event.envelopes:
@@ -284,11 +299,11 @@ class Host:
                 for replica in self.replicas.values():
                     replica.forget(event.connection)
             case Flushed():
+                self._activate_all()
                 self._checkpoints.done(event.flush, outbox)
             case Bootstrapped():
                 self._bootstrap(event.bootstrap, outbox)
-                for replica in self.replicas.values():
-                    replica.at(now)
+                self._activate_all()
             case TransferAsked():
                 self._transfer(event.group, event.target)
             case Stopping():
@@ -310,12 +325,13 @@ class Host:
                     WRONG_GROUP, f"this node holds no replica of group {group}; refresh the table"
                 )
             outbox.reply(connection, group, list(ids), [result] * len(ids), 0, NO_STATUS)
-        return replica
+            return None
+        return self._activate(replica)
 
     def _receive(self, peer: NodeId, envelope: Envelope, outbox: Outbox) -> None:
         replica = self.replicas.get(envelope.group)
         if replica is not None and replica.replica == envelope.target_replica:
-            replica.step(peer, envelope, outbox)
+            self._activate(replica).step(peer, envelope, outbox)
         elif envelope.target_replica <= self.retired.get(envelope.group, 0):
             outbox.send_message(
                 peer,
@@ -326,7 +342,7 @@ class Host:
             )
 
     def _hint(self, peer: NodeId, *, connected: bool) -> None:
-        for replica in self.replicas.values():
+        for replica in self._activate_all():
             other = replica.consensus.configuration.replica_of(peer)
             if other is None:
                 continue
@@ -340,21 +356,21 @@ class Host:
         busy = True
         while busy:
             busy = False
-            for replica in self.replicas.values():
+            for replica in self._active.values():
                 while replica.consensus.has_ready():
                     replica.drain(outbox)
                     busy = True
             if outbox.held and not outbox.records and not self._writes:
                 held, outbox.held = outbox.held, []
                 for waiting in held:
-                    self.replicas[waiting.group].durable(waiting, outbox)
+                    self._active[waiting.group].durable(waiting, outbox)
                 busy = True
 
     def _confirm(self, write: int, outbox: Outbox) -> None:
         while self._writes and self._writes[0].number <= write:
             done = self._writes.popleft()
             for held in done.held:
-                self.replicas[held.group].durable(held, outbox)
+                self._activate(self.replicas[held.group]).durable(held, outbox)
             for action in done.then:
                 action()
 
@@ -370,6 +386,7 @@ class Host:
             self._writes[-1].held.extend(outbox.held)
             self._writes[-1].then.extend(outbox.when_durable)
         effects.flush = self._checkpoints.begin()
+        effects.again = bool(self._active)
         outbox.into(effects)
         return effects
 
@@ -381,7 +398,7 @@ class Host:
             self.disk_full = True
         elif free_bytes >= 2 * reserve:
             self.disk_full = False
-        for replica in self.replicas.values():
+        for replica in self._activate_all():
             replica.stopping = self.stopping
             replica.tick(self.disk_full, outbox)
             replica.machine.clear_away()
@@ -393,11 +410,11 @@ class Host:
     def _transfer(self, group: GroupId, target: NodeId | None) -> None:
         replica = self.replicas.get(group)
         if replica is not None:
-            replica.hand_over(self.peers, target)
+            self._activate(replica).hand_over(self.peers, target)
 
     def _hand_over(self) -> None:
         """The node is about to stop: other nodes should lead."""
-        for replica in self.replicas.values():
+        for replica in self._activate_all():
             if replica.is_leader and not replica.hand_over(self.peers, None):
                 replica.consensus.farewell()
 

@@ -1,7 +1,8 @@
 """Structured logs of a node, on standard error: coloured lines for people, or JSON for machines.
 
-What is logged is decided elsewhere: the Host returns its transitions as data (``events.Transition``)
-and the shell prints them here. Nothing is logged per request. Times are UTC in ISO 8601.
+What is logged is decided elsewhere: the Host returns its transitions as data
+(``events.Transition``) and the shell prints them here. Nothing is logged per request. Times are
+UTC in ISO 8601.
 """
 
 import logging

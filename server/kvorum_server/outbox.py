@@ -59,7 +59,6 @@ class Outbox:
     transitions: list[Transition] = field(default_factory=list)
     when_durable: list[Callable[[], None]] = field(default_factory=list)
     """What may be done once this turn's write is durable, and not before."""
-    again: bool = False
 
     def send(self, peer: NodeId, envelope: Envelope) -> None:
         """A message that may leave at once."""
@@ -101,4 +100,3 @@ class Outbox:
             effects.messages.setdefault(peer, []).extend(envelopes)
         effects.replies.extend(self.replies.values())
         effects.transitions.extend(self.transitions)
-        effects.again = self.again

@@ -70,7 +70,7 @@ class Readers:
         return [(connection, request) for connection, request, _ in refused]
 
     def serve(self, replica: "Replica", outbox: Outbox) -> None:
-        """Answers what may be answered now; ``outbox.again`` when scans go on."""
+        """Answers what may be answered now; scans advance by a slice."""
         applied = replica.applied[0]
         while self._allowed and self._allowed[0][0] <= applied:
             self._answer(self._allowed.popleft()[1], replica, outbox)
@@ -85,7 +85,11 @@ class Readers:
             else:
                 self.waiting -= 1
                 replica.answer(connection, [request], [result.SerializeToString()], outbox)
-        outbox.again |= bool(self._scans)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether scans go on next turn."""
+        return bool(self._scans)
 
     def _answer(self, queries: list[Waiting], replica: "Replica", outbox: Outbox) -> None:
         """Runs queries; neighbours of the same client share an answer."""

@@ -399,7 +399,6 @@ class Replica:
         while self._committed and budget > 0:
             entry = self._committed.popleft()
             budget -= max(1, self._apply_entry(entry, outbox))
-        outbox.again |= bool(self._committed)
 
     def _apply_entry(self, entry: Entry, outbox: Outbox) -> int:
         assert entry.index == self.applied[0] + 1, "entries are applied one after the other"
@@ -432,9 +431,9 @@ class Replica:
         self.readers.serve(self, outbox)
 
     @property
-    def backlog(self) -> bool:
-        """Whether committed entries wait for a later turn."""
-        return bool(self._committed)
+    def has_work(self) -> bool:
+        """Whether a next turn would get on with something, even without events."""
+        return bool(self._committed) or self.readers.has_work or self.transfers.has_work
 
     # --- Checkpoints and snapshots ---
 

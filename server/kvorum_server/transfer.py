@@ -85,7 +85,11 @@ class Transfers:
                 if not sender.can_produce:
                     break
                 replica.send(target, sender.next_chunk(replica.consensus.term), outbox)
-            outbox.again |= sender.can_produce
+
+    @property
+    def has_work(self) -> bool:
+        """Whether chunks could leave next turn."""
+        return any(sender.can_produce for sender in self._senders.values())
 
     def acknowledged(
         self, replica: "Replica", source: ReplicaId, message: SnapshotResponse

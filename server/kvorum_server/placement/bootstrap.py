@@ -5,7 +5,8 @@ reported itself fresh, then makes the certificate; each fresh node persists it b
 anything else and never replaces it. A machine that lost its disk comes back fresh, under a new
 identity, meets peers that are bootstrapped, and is sent away: it cannot vote as its old self.
 
-The certificate also fixes the options that change what applying an entry does (``CLUSTER_SETTINGS``).
+The certificate also fixes the options that change what applying an entry does
+(``CLUSTER_SETTINGS``).
 
 Which node holds which group is a function of the certificate, so that all nodes create the same
 replicas without talking about it.
@@ -70,9 +71,9 @@ def make_bootstrap(
 def with_cluster_settings(config: Config, bootstrap: Bootstrap) -> Config:
     """The options of a node, with those that must be equal everywhere as its cluster has them.
 
-    Replicas that apply the same entry under different limits would end in different states, so what the
-    founding node had is part of the certificate and wins over what a node is told later. A setting
-    that the certificate does not name has its default.
+    Replicas that apply the same entry under different limits would end in different states, so
+    what the founding node had is part of the certificate and wins over what a node is told later.
+    A setting that the certificate does not name has its default.
 
     >>> told = Config(session_window=7, tick_ms=10)
     >>> effective = with_cluster_settings(told, Bootstrap(settings={"session_window": 64}))

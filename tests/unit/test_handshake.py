@@ -1,0 +1,60 @@
+"""Who may speak with whom, and what the refused side is told to do about it."""
+
+import dataclasses
+
+import pytest
+
+from kvorum_proto.peer_pb2 import Bootstrap, InitialMember, PeerHello
+from kvorum_server.rpc.handshake import Refused, Self, judge
+
+HASH = b"h" * 16
+CERTIFICATE = Bootstrap(
+    cluster_id=b"\xaa" * 16,
+    members=[InitialMember(identity=identity, name=f"n{identity}") for identity in (1, 2, 3)],
+    initial_cluster_hash=HASH,
+)
+FRESH = Self("n1", 1, 1, 1, HASH, None)
+MEMBER = dataclasses.replace(FRESH, bootstrap=CERTIFICATE)
+
+
+def hello(own: Self = MEMBER, **changes: object) -> PeerHello:
+    """What n2 says when all is well, with changes."""
+    node = dataclasses.replace(own, name="n2", identity=2)
+    said = node.hello()
+    for name, value in changes.items():
+        setattr(said, name, value)
+    return said
+
+
+@pytest.mark.parametrize("own", [FRESH, MEMBER])
+@pytest.mark.parametrize("other", [FRESH, MEMBER])
+def test_members_and_nodes_that_wait_for_their_cluster_may_speak(own: Self, other: Self) -> None:
+    judge(own, hello(other))
+    assert hello(other).fresh == (other.bootstrap is None)
+
+
+@pytest.mark.parametrize(
+    ("own", "said", "reason"),
+    [
+        (MEMBER, hello(wire_version_min=2, wire_version_max=3), "n2 speaks wire versions 2 to 3"),
+        (MEMBER, hello(wire_version_min=0, wire_version_max=0), "upgrade the older node"),
+        (FRESH, hello(FRESH, identity=1), "n1 and n2 have the same identity.*a copy of the other"),
+        (FRESH, hello(FRESH, identity=1, name="n1"), "n1 has met itself or a copy"),
+        (FRESH, hello(FRESH, initial_cluster_hash=b"x"), "different --initial-cluster texts"),
+        (FRESH, hello(MEMBER, initial_cluster_hash=b"x"), "different --initial-cluster texts"),
+        (MEMBER, hello(FRESH, initial_cluster_hash=b"x"), "another --initial-cluster text"),
+        (MEMBER, hello(cluster_id=b"\xbb"), "belongs to cluster bb, n1 to aaaa"),
+        (MEMBER, hello(FRESH, identity=99), "was it emptied or lost.*`kvorum member replace n2`"),
+        (MEMBER, hello(name="n3"), "n3 uses the data directory of n2"),
+    ],
+)
+def test_a_refusal_says_what_to_do(own: Self, said: PeerHello, reason: str) -> None:
+    with pytest.raises(Refused, match=reason) as refused:
+        judge(own, said)
+    assert "\n" not in str(refused.value)
+
+
+def test_of_two_processes_with_one_identity_the_older_is_refused() -> None:
+    judge(MEMBER, hello(boot=5), boot_seen=5)
+    with pytest.raises(Refused, match="two nodes with one identity"):
+        judge(MEMBER, hello(boot=4), boot_seen=5)
