@@ -124,6 +124,7 @@ class Config:
         256 * MIB, "Free disk space below which writes are refused.", 0
     )
     memtable_bytes: int = _option(32 * MIB, "RocksDB write buffer.", 64 * KIB)
+    row_cache_bytes: int = _option(64 * MIB, "Current rows of a partition kept in memory.", 0)
     block_cache_bytes: int = _option(64 * MIB, "RocksDB block cache.", 0)
 
     # Shell

@@ -9,9 +9,7 @@ from hashlib import blake2b
 
 from kvorum_proto import peer_pb2
 from kvorum_server.config import Config
-from kvorum_server.config import Config
 from kvorum_server.events import Effects, PeerConnected, PeerDisconnected
-from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.storage.rows import Table, table_end, table_prefix
 from kvorum_server.types import GroupId

@@ -16,12 +16,12 @@ from tests.simulator.model import (
     Increment,
     Incremented,
     Item,
+    Model,
     Operation,
     Outcome,
     Put,
     Refused,
     Scan,
-    Model,
     Transaction,
     Written,
 )

@@ -1,4 +1,4 @@
-"""Whole clusters under faults: fixed seeds, seeds that once failed, and the simulator's own promises."""
+"""Whole clusters under faults: fixed seeds, seeds that once failed, and the promises of runs."""
 
 import os
 import subprocess

@@ -49,7 +49,7 @@ from kvorum_server.kv.session import EXPIRED, SessionTable
 from kvorum_server.kv.txn import Transaction
 from kvorum_server.state_machine import MachineStatus, Scan, parse_batch
 from kvorum_server.storage.overlay import Overlay
-from kvorum_server.storage.rows import MetaRow, Table, escape, table_prefix
+from kvorum_server.storage.rows import MetaRow
 from kvorum_server.types import Entry, EntryKind, GroupId
 
 NO_COMMAND = refused(ErrorCode.MALFORMED, "the submission has no command that a partition knows")
@@ -63,7 +63,6 @@ class KvMachine:
         "_answer",
         "_cleaner",
         "_config",
-        "_current_prefix",
         "_group",
         "_handlers",
         "_history",
@@ -92,10 +91,13 @@ class KvMachine:
         self._group = group
         self._overlay = overlay
         self._config = config
-        self._current_prefix = table_prefix(space, Table.CURRENT)
         self._index, self._term, self._stamp = meta.index, meta.term, meta.stamp
         self._versions = Versions(
-            space, overlay, revision=meta.revision, compacted_revision=meta.compacted_revision
+            space,
+            overlay,
+            revision=meta.revision,
+            compacted_revision=meta.compacted_revision,
+            cache_bytes_max=config.row_cache_bytes,
         )
         self._history = History(space)
         self._operations = Operations(self._versions, self._history, overlay)
@@ -256,14 +258,13 @@ class KvMachine:
 
     def _get(self, get: Get) -> Result:
         key = get.key
-        engine = self._overlay.engine
         if not key:
             raise Refusal(ErrorCode.INVALID_REQUEST, "the key is empty")
         if get.revision:
             check_revision(self._versions, get.revision)
-            version = self._history.version_at(engine, key, get.revision)
+            version = self._history.version_at(self._overlay.engine, key, get.revision)
         else:
-            version = engine.get(self._current_prefix + escape(key))
+            version = self._versions.get(key)
         result = Result()
         answer = result.get
         answer.revision = self._versions.revision

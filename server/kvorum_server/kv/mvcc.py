@@ -25,6 +25,7 @@ between replicas.
 from collections.abc import Iterator
 
 from kvorum_proto.command_pb2 import Item
+from kvorum_server.kv.cache import RowCache
 from kvorum_server.kv.rows import (
     CHUNK_BYTES,
     EVENT,
@@ -49,6 +50,9 @@ from kvorum_server.storage.rows import (
     unescape,
 )
 
+NOT_CACHED = b""
+"""No row is empty: stands for one that the cache does not hold."""
+
 FIRST_REVISION = 1
 """The revision of an empty group."""
 
@@ -67,6 +71,7 @@ class Versions:
     """
 
     __slots__ = (
+        "_cache",
         "_changed",
         "_chunks",
         "_current_prefix",
@@ -83,13 +88,20 @@ class Versions:
     )
 
     def __init__(
-        self, space: int, overlay: Overlay, *, revision: int, compacted_revision: int
+        self,
+        space: int,
+        overlay: Overlay,
+        *,
+        revision: int,
+        compacted_revision: int,
+        cache_bytes_max: int = 0,
     ) -> None:
         assert revision >= FIRST_REVISION, "revisions start at 1"
         self.space = space
         self.revision = revision
         self.compacted_revision = compacted_revision
         self._overlay = overlay
+        self._cache = RowCache(cache_bytes_max)
         self._current_prefix = table_prefix(space, Table.CURRENT)
         self._history_prefix = table_prefix(space, Table.HISTORY)
         self._event_prefix = table_prefix(space, Table.EVENT)
@@ -148,6 +160,7 @@ class Versions:
                 self._overlay.delete(key)
             else:
                 self._overlay.put(key, row)
+            self._cache.forget(key)
         chunks, parts, self._offset = self._mark
         del self._chunks[chunks:]
         del self._chunks[-1][parts:]
@@ -158,7 +171,15 @@ class Versions:
 
     def get(self, key: bytes) -> bytes | None:
         """The current version of a key, None when there is none."""
-        return self._overlay.get(self._current_prefix + escape(key))
+        return self._current(self._current_prefix + escape(key))
+
+    def _current(self, row_key: bytes) -> bytes | None:
+        version = self._cache.find(row_key, NOT_CACHED)
+        if version is NOT_CACHED:
+            version = self._overlay.get(row_key)
+            if version is not None:
+                self._cache.put(row_key, version)
+        return version
 
     def scan(self, key: bytes, range_end: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys of the range with their current versions, in key order; lazily, of the state now."""
@@ -184,7 +205,7 @@ class Versions:
         overlay = self._overlay
         escaped = escape(key)
         current = self._current_prefix + escaped
-        old = overlay.get(current)
+        old = self._current(current)
         revision = self.revision + 1
         if old is None:
             create_revision, previous, number = revision, 0, 1
@@ -194,6 +215,7 @@ class Versions:
             number += 1
         version = self._record(key, value, previous, create_revision, number, lease)
         overlay.put(current, version)
+        self._cache.put(current, version)
         if self._undo is not None:
             self._undo.append((current, old))
         return old
@@ -202,7 +224,7 @@ class Versions:
         """Deletes a key; returns the version that was there; without one nothing changes."""
         escaped = escape(key)
         current = self._current_prefix + escaped
-        old = self._overlay.get(current)
+        old = self._current(current)
         if old is None:
             return None
         _, previous, _, _, chunk, offset = VERSION.unpack_from(old)
@@ -212,6 +234,7 @@ class Versions:
         self._record(key, b"", previous, 0, 0, 0)
         tombstone = self._history_prefix + escaped + REVISION.pack(revision)
         self._overlay.delete(current)
+        self._cache.put(current, None)
         self._overlay.put(tombstone, TOMBSTONE)
         if self._undo is not None:
             self._undo += ((current, old), (tombstone, None))
