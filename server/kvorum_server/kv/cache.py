@@ -1,13 +1,13 @@
 """Current rows that were used lately, so that most puts and gets of warm keys ask no engine.
 
 A look-up in RocksDB costs 2 to 5 microseconds, a fifth of a put and a third of a get; one in a
-dictionary a twentieth of that. The cache belongs to one state machine, which alone writes its rows: every
-change goes through ``put`` or ``forget`` before anybody can look, so what is here is what the
-overlay, or after the turn the engine, would answer.
+dictionary a twentieth of that. The cache belongs to one state machine, which alone writes its
+rows: every change goes through ``put`` or ``forget`` before anybody can look, so what is here is
+what the overlay, or after the turn the engine, would answer.
 
-Two generations instead of a linked list: rows that are used move to the young one; when that is half
-of the limit it becomes the old one, and the old one, unused since, is dropped as a whole. Costs are
-two dictionary look-ups at most and no bookkeeping per access.
+Two generations instead of a linked list: rows that are used move to the young one; when that is
+half of the limit it becomes the old one, and the old one, unused since, is dropped as a whole.
+Costs are two dictionary look-ups at most and no bookkeeping per access.
 
 A row that is known to be absent is held as None. The limit counts bytes of keys and rows and a flat
 overhead for each; it is not exact, and need not be.
