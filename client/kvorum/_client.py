@@ -139,7 +139,7 @@ class AsyncClient:
         return await self._caller.command_on(message.key, batch, PUT, timeout)
 
     async def put_many(
-        self, items: Mapping[Bytes, Bytes], *, timeout: float | None = None
+        self, items: Mapping[str, Bytes] | Mapping[bytes, Bytes], *, timeout: float | None = None
     ) -> dict[bytes, PutResult]:
         """Stores many values, each a write of its own: not atomic and in no order, but together.
 

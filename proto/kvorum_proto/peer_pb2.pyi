@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PeerHello(_message.Message):
-    __slots__ = ("wire_version_min", "wire_version_max", "cluster_id", "identity", "boot", "supported_level", "name", "initial_cluster_hash", "fresh")
+    __slots__ = ("wire_version_min", "wire_version_max", "cluster_id", "identity", "boot", "supported_level", "name", "initial_cluster_hash", "fresh", "process")
     WIRE_VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
     WIRE_VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -16,6 +16,7 @@ class PeerHello(_message.Message):
     NAME_FIELD_NUMBER: _ClassVar[int]
     INITIAL_CLUSTER_HASH_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
     wire_version_min: int
     wire_version_max: int
     cluster_id: bytes
@@ -25,7 +26,8 @@ class PeerHello(_message.Message):
     name: str
     initial_cluster_hash: bytes
     fresh: bool
-    def __init__(self, wire_version_min: _Optional[int] = ..., wire_version_max: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., identity: _Optional[int] = ..., boot: _Optional[int] = ..., supported_level: _Optional[int] = ..., name: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., fresh: bool = ...) -> None: ...
+    process: int
+    def __init__(self, wire_version_min: _Optional[int] = ..., wire_version_max: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., identity: _Optional[int] = ..., boot: _Optional[int] = ..., supported_level: _Optional[int] = ..., name: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., fresh: bool = ..., process: _Optional[int] = ...) -> None: ...
 
 class Bootstrap(_message.Message):
     __slots__ = ("cluster_id", "members", "partitions", "replicas", "protocol", "initial_cluster_hash", "settings")

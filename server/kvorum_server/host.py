@@ -44,10 +44,7 @@ from kvorum_server.events import (
 )
 from kvorum_server.kv.machine import KvMachine
 from kvorum_server.outbox import Held, Outbox
-from kvorum_server.placement.bootstrap import (
-    initial_configurations,
-    with_cluster_settings,
-)
+from kvorum_server.placement.bootstrap import initial_configurations, with_cluster_settings
 from kvorum_server.placement.catalog import CatalogMachine
 from kvorum_server.replica import Replica
 from kvorum_server.snapshot import SnapshotReceiver
@@ -55,11 +52,7 @@ from kvorum_server.state_machine import MachineStatus, StateMachine
 from kvorum_server.storage.engine import Engine
 from kvorum_server.storage.errors import StorageError
 from kvorum_server.storage.overlay import Overlay
-from kvorum_server.storage.record import (
-    BootstrapRecord,
-    ReplicaCreated,
-    SnapshotInstalled,
-)
+from kvorum_server.storage.record import BootstrapRecord, ReplicaCreated, SnapshotInstalled
 from kvorum_server.storage.recovery import Recovered, RecoveredReplica
 from kvorum_server.transfer import Transfers
 from kvorum_server.types import (
@@ -160,8 +153,10 @@ class Host:
             entries=recovered.entries,
             applied=applied,
         )
+        last_stamp = recovered.log_start_stamp
         applied_configuration = recovered.configuration
         for entry in recovered.entries:
+            last_stamp = entry.stamp
             if entry.kind is EntryKind.CONFIGURATION and entry.index <= applied:
                 applied_configuration = Configuration.decode(entry.payload)
         replica = Replica(
@@ -172,6 +167,7 @@ class Host:
             machine=machine,
             applied_configuration=applied_configuration,
             log_start=recovered.log_start[0],
+            last_stamp=last_stamp,
             transfers=Transfers(
                 overlay=self._overlay,
                 config=self.config,
@@ -475,6 +471,10 @@ class Host:
         if replica is None or replica.consensus.leader is None:
             return None
         return replica.consensus.configuration.identity_of(replica.consensus.leader)
+
+    def leaders(self) -> tuple[NodeId | None, ...]:
+        """The nodes that lead the groups held here, in the order of the groups."""
+        return tuple(map(self.leader_of, sorted(self.replicas)))
 
     def leader_address(self, group: GroupId) -> str:
         """Where the leader of a group listens; empty when unknown."""

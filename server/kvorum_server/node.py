@@ -56,7 +56,7 @@ from kvorum_server.storage.errors import NoRoom, StorageError
 from kvorum_server.storage.filedisk import FileDisk
 from kvorum_server.storage.rocksdb import RocksEngine
 from kvorum_server.storage.wal import WriteAheadLog
-from kvorum_server.types import FEATURE_LEVEL, NodeId
+from kvorum_server.types import CATALOG_GROUP, FEATURE_LEVEL, NodeId
 from kvorum_server.worker import Worker
 
 FREE_SPACE_TICKS = 40
@@ -93,6 +93,8 @@ class Node:
         self._started = time.monotonic()
         self._stopped: asyncio.Future[int]
         self._hello = ServerHello()
+        self._known: tuple[tuple[int, int], tuple[NodeId | None, ...]] | None = None
+        self._process = secrets.randbits(64)
         self._has_founded = False
         self._has_announced = False
 
@@ -277,6 +279,7 @@ class Node:
                 self._append(count)
             except DiskFull:
                 return
+        self._busy_at = self._loop.time()
         newest = [self._writes.popleft().number for _ in range(count)][-1]
         self._sync(lambda: self.post(Appended(newest)))
 
@@ -328,8 +331,8 @@ class Node:
         The claim lets the next start tell a torn tail from damage to what was acknowledged.
         """
         if self._sync_under_way:
-            self._busy_at = now
-        elif self._writes:
+            return
+        if self._writes:
             self._write()
         elif not self.wal.reserve_ok:
             self._sync(lambda: None)
@@ -361,6 +364,7 @@ class Node:
             supported_level=FEATURE_LEVEL,
             initial_cluster_hash=self.initial_cluster.hash,
             bootstrap=self.host.bootstrap if self.host.is_certified else None,
+            process=self._process,
         )
 
     def _found(self, fresh: Mapping[str, NodeId]) -> Bootstrap | None:
@@ -424,10 +428,14 @@ class Node:
         bootstrap = self.host.bootstrap
         if bootstrap is None:
             return
+        known = (self.host.replicas[CATALOG_GROUP].applied, self.host.leaders())
+        if known == self._known:
+            return
+        self._known = known
         count = bootstrap.partitions
         width = TOKENS // count
         table = PartitionTable(
-            version=self._hello.table.version,
+            version=self._hello.table.version + 1,
             partitions=[
                 Partition(
                     group=number + 1,
@@ -438,9 +446,6 @@ class Node:
                 for number in range(count)
             ],
         )
-        if self._hello.cluster_id and table == self._hello.table:
-            return
-        table.version += 1
         self._hello = ServerHello(
             wire_version=WIRE_VERSION,
             cluster_id=bootstrap.cluster_id,

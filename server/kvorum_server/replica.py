@@ -93,6 +93,7 @@ class Replica:
         machine: StateMachine,
         applied_configuration: Configuration,
         log_start: int,
+        last_stamp: int,
         transfers: Transfers,
         leader_address: Callable[[], str],
         config: Config,
@@ -115,8 +116,8 @@ class Replica:
         self._pending: dict[int, Pending] = {}
         self._pending_commands = 0
         self._committed: deque[Entry] = deque()
-        self._log_time = status.log_time
-        self._last_stamp = status.log_time
+        # The log may hold entries that are not applied yet: log time goes on from the last of them.
+        self._log_time = self._last_stamp = max(status.log_time, last_stamp)
         self._now: int | None = None
         self._was_leader = False
         self.disk_full = False

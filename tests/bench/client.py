@@ -10,7 +10,6 @@ alive while the other system has its turn.
 import asyncio
 import importlib
 import sys
-from collections.abc import Mapping
 from typing import Protocol, cast
 
 import uvloop
@@ -60,7 +59,7 @@ class KvorumConnection:
         self.put, self.get = self._client.put, self._client.get
 
     async def put_many(self, items: dict[bytes, bytes], /) -> object:
-        return await self._client.put_many(cast(Mapping[str | bytes, str | bytes], items))
+        return await self._client.put_many(items)
 
     async def close(self) -> None:
         await self._client.close()

@@ -18,9 +18,9 @@ from kvorum import AsyncClient, DiskFull
 from kvorum_server.config import Config
 from kvorum_server.initial_cluster import InitialCluster
 from kvorum_server.options import flag_of
-from kvorum_server.placement.bootstrap import make_bootstrap
+from kvorum_server.placement.bootstrap import initial_configurations, make_bootstrap
 from kvorum_server.storage.filedisk import FileDisk
-from kvorum_server.storage.record import BootstrapRecord
+from kvorum_server.storage.record import BootstrapRecord, ReplicaCreated
 from kvorum_server.storage.rocksdb import FORMAT_KEY, RocksEngine
 from kvorum_server.storage.segment import PREFIX_BYTES, encode_prefix
 from kvorum_server.storage.wal import WriteAheadLog
@@ -390,7 +390,13 @@ def found_alone(node: NodeProcess, cluster: Cluster, directory: Path) -> None:
         initial_cluster_hash=initial.hash,
         settings=Config(),
     )
-    log.append([BootstrapRecord(bootstrap.SerializeToString())])
+    created = [
+        ReplicaCreated(
+            group, configuration.replica_of(recovered.identity) or 0, group + 1, configuration
+        )
+        for group, configuration in initial_configurations(bootstrap).items()
+    ]
+    log.append([BootstrapRecord(bootstrap.SerializeToString()), *created])
     log.sync()
     log.close()
     disk.close()

@@ -8,7 +8,7 @@ store on top:
 
 *   election safety: one leader a term;
 *   log matching: the same (index, term) means the same log up to there;
-*   leader completeness: a new leader has every entry that was committed before;
+*   leader completeness: a new leader has every entry that was committed in an earlier term;
 *   state machine safety: what is committed at an index never differs and never changes, and equal
     applied indexes mean equal figures and equal rows;
 *   term, vote, commit and applied index only move as the paper lets them, restarts included;
@@ -113,7 +113,8 @@ class Checkers:
         self.nodes: dict[int, ShadowNode] = {}
         self.leaders: dict[tuple[GroupId, int], int] = {}
         self.matching: dict[tuple[GroupId, int, int], Chain] = {}
-        self.agreed: dict[GroupId, list[Chain]] = {}
+        self.agreed: dict[GroupId, list[tuple[Chain, int]]] = {}
+        """What is committed at 1 and on, and the term of who said so first."""
         self.states: dict[tuple[GroupId, int], tuple[MachineStatus, int]] = {}
         self.rows: dict[tuple[GroupId, int], tuple[bytes, int]] = {}
 
@@ -183,7 +184,7 @@ class Checkers:
             return EMPTY_CHAIN
         chains = self.agreed.get(group, [])
         require(index <= len(chains), f"group {group}: {index} was kept before it was committed")
-        return chains[index - 1]
+        return chains[index - 1][0]
 
     def promised(self, node: int, envelope: Envelope) -> None:
         """A message leaves a node: is what it promises durable there?"""
@@ -267,7 +268,7 @@ class Checkers:
         if status.role is Role.LEADER:
             self._check_leader(node, group, status)
         if status.commit > commit:
-            self._check_committed(node, group, commit, status.commit)
+            self._check_committed(node, group, commit, status)
         if machine.applied_index > applied or not applied:
             self._check_figures(node, group, machine)
 
@@ -282,15 +283,18 @@ class Checkers:
             return
         shadow.leads.add((group, status.term))
         log = shadow.current[group]
-        for index, chain in enumerate(self.agreed.get(group, ()), 1):
-            if index > log.start:
+        for index, (chain, term) in enumerate(self.agreed.get(group, ()), 1):
+            if index > log.start and status.term > term:
                 require(
                     index <= log.last and log.chain(index) == chain,
                     f"leader completeness: node {node} leads group {group} in term {status.term} "
                     f"without the committed entry {index}",
                 )
 
-    def _check_committed(self, node: int, group: GroupId, before: int, commit: int) -> None:
+    def _check_committed(
+        self, node: int, group: GroupId, before: int, status: ConsensusStatus
+    ) -> None:
+        commit = status.commit
         log = self.nodes[node].current[group]
         agreed = self.agreed.setdefault(group, [])
         require(commit <= log.last, f"node {node} committed {commit}, its log ends at {log.last}")
@@ -298,14 +302,14 @@ class Checkers:
             chain = log.chain(index + 1)
             if index < len(agreed):
                 require(
-                    agreed[index] == chain,
+                    agreed[index][0] == chain,
                     f"state machine safety: node {node} committed another entry {index + 1} of "
                     f"group {group} than was committed before",
                 )
             else:
                 require(index == len(agreed), f"entry {index + 1} was committed before {index}")
                 self._check_quorum(node, group, index + 1, chain)
-                agreed.append(chain)
+                agreed.append((chain, status.term))
 
     def _check_quorum(self, node: int, group: GroupId, index: int, chain: Chain) -> None:
         """The first to call an entry committed must be right: a quorum holds it durably."""

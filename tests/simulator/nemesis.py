@@ -1,4 +1,5 @@
-"""What goes wrong, and when: crashes, power losses, pauses, partitions, hand-overs.
+"""What goes wrong, and when: crashes, power losses, pauses, full disks, partitions,
+hand-overs.
 
 Each kind of fault has its own rhythm, drawn with the options of the seed, and none waits for
 another, so that they overlap. ``stop`` ends them all; ``repair`` brings back every machine and
@@ -32,6 +33,7 @@ class Nemesis:
         self._every(options.partition_every, self._partition)
         self._every(options.isolate_every, self._isolate)
         self._every(options.pause_every, self._pause)
+        self._every(options.fill_every, self._fill_disk)
         self._every(options.transfer_every, self._transfer)
 
     def stop(self) -> None:
@@ -43,6 +45,7 @@ class Nemesis:
         assert self._over
         self._cluster.network.calm()
         for node in self._cluster.nodes:
+            node.free_disk()
             if node.paused:
                 node.resume()
             if not node.alive or node.stopping:
@@ -100,6 +103,7 @@ class Nemesis:
 
     def _restart(self, node: Node) -> None:
         if not node.alive:
+            node.free_disk()
             node.start()
             self._cluster.links_changed()
 
@@ -128,6 +132,21 @@ class Nemesis:
                 node.resume()
 
         self._cluster.scheduler.after(self._wait(self._options.pause_mean), resume)
+
+    def _fill_disk(self) -> None:
+        """The disk of one machine, or of several, has no room for a while."""
+        victims = [self._victim(self._cluster.nodes)]
+        if self._chance(0.3):
+            victims = self._cluster.nodes
+        for node in victims:
+            node.fill_disk(self._generator.randrange(3 * self._options.config.segment_bytes))
+        wait = self._wait(self._options.fill_mean)
+        self._cluster.scheduler.after(wait, lambda: self._free_disks(victims))
+
+    def _free_disks(self, nodes: Sequence[Node]) -> None:
+        for node in nodes:
+            self._cluster.trace.note(node.name, "disk space again")
+            node.free_disk()
 
     def _transfer(self) -> None:
         running = [node for node in self._alive() if not node.stopping]
@@ -176,8 +195,10 @@ class Nemesis:
         victim = self._victim(self._cluster.nodes).number
         nodes = [node.number for node in self._cluster.nodes]
         clients = [client.endpoint for client in self._cluster.clients]
-        self._generator.shuffle(clients)
-        faithful = sorted(clients[: self._generator.randrange(len(clients) + 1)])
+        readers = [client.endpoint for client in self._cluster.clients if client.reads == 1.0]
+        # Who only reads stays with the old leader, who writes finds the new: stale reads show.
+        stay = readers if self._chance(0.7) else clients
+        faithful = sorted(self._generator.sample(stay, self._generator.randrange(1, len(stay) + 1)))
         others = [number for number in (*nodes, *clients) if number not in (victim, *faithful)]
         self._cluster.network.split([victim, *faithful], others)
         self._cluster.trace.note("network", f"isolate {victim} with {faithful}")

@@ -13,6 +13,7 @@ it goes on, all at once.
 
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,6 +36,7 @@ from kvorum_server.events import (
 )
 from kvorum_server.host import Host
 from kvorum_server.rpc.codec import decode_frame, encode_frame
+from kvorum_server.storage.disk import DiskFull
 from kvorum_server.storage.recovery import Recovered
 from kvorum_server.storage.wal import WriteAheadLog
 from tests.simulator.client import Frame
@@ -46,6 +48,9 @@ from tests.simulator.scheduler import MILLISECOND, Action, Scheduler
 from tests.simulator.trace import Trace
 
 TURN_DELAY = 5
+
+PLENTY_BYTES = 1 << 40
+"""Disk space of a machine that nobody troubles."""
 
 
 class Observer(Protocol):
@@ -94,7 +99,7 @@ class Node:
         self.stopping = False
         self._seed = seed
         self._generator = random.Random(f"{seed} machine {number}")
-        self.disk = SimulatedDisk(random.Random(f"{seed} disk {number}"))
+        self.disk = SimulatedDisk(random.Random(f"{seed} disk {number}"), PLENTY_BYTES)
         self.engine = SimulatedEngine(random.Random(f"{seed} engine {number}"))
         self._wal: WriteAheadLog | None = None
         self._clock_base = 0
@@ -103,6 +108,7 @@ class Node:
         self._inbox: list[Event] = []
         self._turn_planned = False
         self._busy_until = 0
+        self._busy_at = 0
         self._writes: list[Write] = []
         self._syncing = False
         self._clients: dict[int, int] = {}
@@ -202,7 +208,9 @@ class Node:
         return self._clock_base + int(self.world.scheduler.now * self._clock_rate) // MILLISECOND
 
     def _tick(self) -> None:
-        self.put(Ticked(self.disk.free_bytes()))
+        assert self._wal is not None
+        self._look_after_log()
+        self.put(Ticked(self.disk.free_bytes() if self._wal.reserve_ok else 0))
         self._later(int(self.config.tick_ms * MILLISECOND / self._clock_rate), self._tick)
 
     def _be_born(self) -> None:
@@ -255,34 +263,65 @@ class Node:
 
     # --- Disk ---
 
+    def fill_disk(self, room: int) -> None:
+        """Somebody else's files take all space but ``room`` bytes."""
+        self.world.trace.note(self.name, f"disk full but for {room} bytes")
+        used = self.disk.capacity_bytes - self.disk.free_bytes()
+        self.disk.capacity_bytes = used + room
+
+    def free_disk(self) -> None:
+        """There is room again."""
+        self.disk.capacity_bytes = PLENTY_BYTES
+
     def _append(self, write: Write) -> None:
         self._writes.append(write)
         if not self._syncing:
-            self._begin_sync()
+            self._write()
 
-    def _begin_sync(self) -> None:
+    def _write(self) -> None:
+        """All waiting writes become one; on a full disk the oldest goes alone, if it can."""
+        assert self._wal is not None
+        for count in (len(self._writes), 1):
+            writes = self._writes[:count]
+            try:
+                self._wal.append([record for write in writes for record in write.records])
+            except DiskFull:
+                continue
+            del self._writes[:count]
+            self._sync(writes)
+            return
+
+    def _sync(self, writes: Sequence[Write]) -> None:
         assert self._wal is not None
         wal = self._wal
-        writes, self._writes = self._writes, []
-        for write in writes:
-            wal.append(write.records)
         self._syncing = True
 
         def done() -> None:
             wal.sync()
             self._syncing = False
+            self._busy_at = self.world.scheduler.now
             self.world.observer.synced(self, len(writes))
-            self.put(Appended(writes[-1].number))
+            if writes:
+                self.put(Appended(writes[-1].number))
             if self._writes:
-                self._begin_sync()
-            else:
-                self._later(self.config.claim_idle_ms * MILLISECOND, claim)
-
-        def claim() -> None:
-            if not self._syncing:
-                wal.claim()
+                self._write()
 
         self._later(self._delay(self.world.options.sync_mean), done)
+
+    def _look_after_log(self) -> None:
+        """Tries again what found the disk full; after a silence claims what is durable."""
+        assert self._wal is not None
+        if self._syncing:
+            return
+        silence = self.world.scheduler.now - self._busy_at
+        if self._writes:
+            self._write()
+        elif not self._wal.reserve_ok:
+            self._sync(())
+        elif silence >= self.config.claim_idle_ms * MILLISECOND:
+            self._wal.claim()
+            if self._wal.has_unsynced:
+                self._sync(())
 
     def _flush(self, number: int) -> None:
         reach = self.engine.start_flush()

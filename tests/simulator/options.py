@@ -48,6 +48,8 @@ class Options:
     """Isolates a leader, with some of its clients, for about as long as an election takes."""
     pause_every: int
     pause_mean: int
+    fill_every: int
+    fill_mean: int
     transfer_every: int
     silence: float
     """How many broken connections are noticed late."""
@@ -136,6 +138,8 @@ def draw_options(seed: int) -> Options:
         isolate_every=sometimes(0.5, span(200, 1500) * MILLISECOND, 0),
         pause_every=sometimes(0.4, span(200, 2000) * MILLISECOND, 0),
         pause_mean=span(20, 1000) * MILLISECOND,
+        fill_every=sometimes(0.2, span(300, 2000) * MILLISECOND, 0),
+        fill_mean=span(50, 1500) * MILLISECOND,
         transfer_every=sometimes(0.3, span(300, 2000) * MILLISECOND, 0),
         silence=generator.choice((0.0, 0.2, 1.0)),
         sync_mean=sometimes(0.2, span(5, 50) * MILLISECOND, span(100, 2000)),
@@ -196,6 +200,7 @@ def _draw_config(generator: random.Random) -> Config:
         snapshot_timeout_ticks=tight(usual.snapshot_timeout_ticks, (10, 40)),
         append_bytes_max=tight(usual.append_bytes_max, (1, 100, 1000)),
         append_inflight_max=tight(usual.append_inflight_max, (1, 2)),
+        disk_reserve_bytes=tight(usual.disk_reserve_bytes, (0, 8 * KIB, 100 * KIB)),
         history_revisions_max=tight(usual.history_revisions_max, (5, 50)),
         history_age_ms=tight(usual.history_age_ms, (100, 1000)),
         compaction_slice_rows=tight(usual.compaction_slice_rows, (1, 3)),

@@ -54,7 +54,10 @@ def test_a_refusal_says_what_to_do(own: Self, said: PeerHello, reason: str) -> N
     assert "\n" not in str(refused.value)
 
 
-def test_of_two_processes_with_one_identity_the_older_is_refused() -> None:
-    judge(MEMBER, hello(boot=5), boot_seen=5)
-    with pytest.raises(Refused, match="two nodes with one identity"):
-        judge(MEMBER, hello(boot=4), boot_seen=5)
+def test_two_processes_with_one_identity_are_told_apart_by_their_starts() -> None:
+    known = hello(boot=5, process=77)
+    judge(MEMBER, hello(boot=5, process=77), known)
+    judge(MEMBER, hello(boot=6, process=78), known)
+    for copy in (hello(boot=4, process=76), hello(boot=5, process=78)):
+        with pytest.raises(Refused, match="another process runs with the identity of n2"):
+            judge(MEMBER, copy, known)

@@ -49,6 +49,8 @@ from kvorum_server.types import (
     HeartbeatRequest,
     ReplicaRemoved,
     TimeoutNow,
+    VoteRequest,
+    VoteResponse,
 )
 from tests.unit.host_setup import (
     CLIENT,
@@ -250,6 +252,20 @@ def test_a_follower_does_not_accept_before_its_own_write_is_durable() -> None:
     assert [answer.accepted for answer in answers] == [True]
 
 
+def test_an_acceptance_is_dropped_when_its_term_is_over_before_its_write_is_durable() -> None:
+    cluster = trio()
+    leader, follower, _ = cluster.machines
+    leader.propose(put(b"k"))
+    cluster.deliver()
+    term = follower.replica.consensus.term
+    vote = VoteRequest(term + 1, 99, term, transfer=True)
+    follower.turn(Received(33, (Envelope(GROUP, 3, 2, vote),)))
+    follower.sync()
+    messages = [e.message for _, e in follower.sent]
+    assert not [message for message in messages if isinstance(message, AppendResponse)]
+    assert VoteResponse(term + 1, granted=True) in messages
+
+
 def test_a_leader_replicates_before_its_own_write_is_durable() -> None:
     cluster = trio()
     leader, *followers = cluster.machines
@@ -435,4 +451,4 @@ def test_log_time_follows_the_clock_but_a_stall_adds_one_election_timeout_at_mos
     assert elapsed <= CONFIG.election_timeout_ms + CONFIG.tick_ms * (CONFIG.election_ticks_max + 2)
     machine.turn(Ticked(PLENTY), Appended(0))
     with pytest.raises(AssertionError, match="clock went back"):
-        machine.host.turn(0, [])
+        machine.host.turn(0, [Ticked(PLENTY)])

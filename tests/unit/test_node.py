@@ -1,6 +1,7 @@
 """A node in this process: how it starts, what it says of itself, and how it ends."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -94,6 +95,18 @@ def test_a_broken_disk_ends_the_node_with_the_error_for_its_operator(tmp_path: P
 
     with pytest.raises(DiskFailure, match="the node stops"):
         running(config_of(tmp_path), story)
+
+
+def test_a_disk_that_breaks_in_silence_is_noticed_too(tmp_path: Path) -> None:
+    """Nobody writes but the node itself, which claims from a tick what is durable."""
+
+    async def story(node: Node) -> None:
+        node.wal._segments[-1].file.close()
+        await asyncio.wait([node._stopped])
+
+    config = dataclasses.replace(config_of(tmp_path), claim_idle_ms=1500)
+    with pytest.raises(DiskFailure, match="the node stops"):
+        running(config, story)
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])

@@ -275,12 +275,12 @@ def test_the_older_of_two_processes_with_one_identity_stops() -> None:
             await original.stop()
             original.myself = Self("n1", 1, 9, 1, HASH, original.myself.bootstrap)
             await original.start()
-            await until(lambda: witness.peers._boots[1] == 9, "the newer process was seen")
+            await until(lambda: witness.peers._hellos[1].boot == 9, "the newer process was seen")
             await original.stop()
             original.myself = Self("n1", 1, 8, 1, HASH, original.myself.bootstrap)
             await original.start()
             await until(lambda: bool(original.sent_away), "the older one is told")
-            assert "two nodes with one identity" in original.sent_away[0]
+            assert "another process runs with the identity of n1" in original.sent_away[0]
             assert not witness.sent_away
 
     asyncio.run(story())

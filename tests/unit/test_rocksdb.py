@@ -294,7 +294,7 @@ def test_a_killed_process_leaves_whole_batches_and_all_that_it_flushed(tmp_path:
         engine = RocksEngine(tmp_path, CONFIG)
         applied = int(engine.get(APPLIED) or 0)
         assert applied >= flushed, "what a flush promised is there"
-        expected = {APPLIED: str(applied).encode()}
+        expected = {APPLIED: str(applied).encode()} if applied else {}
         for number in range(max(1, applied - PLACES), applied + 1):
             for step in range(5):
                 expected[key((number + step) % PLACES)] = str(number).encode() * 50

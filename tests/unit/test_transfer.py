@@ -189,7 +189,7 @@ def test_a_snapshot_is_installed_only_after_a_flush_that_saw_all_its_rows() -> N
         assert receiver.accept(chunk) == rows
         behind_replica.transfers.abandon()
         behind_replica.transfers.receiver = receiver
-        behind.turn()
+        behind.turn(Ticked(behind.free_bytes))
     assert len(behind.flushes) == 1
     space = behind_replica.space
     number, _ = behind.flushes[0]

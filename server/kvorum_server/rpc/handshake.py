@@ -5,6 +5,9 @@ refusing side closes the stream with it. Only a node that is still *fresh* takes
 final and stops (its operator is watching its first start); a node that belongs to a cluster logs
 it and goes on, so that no stranger can stop a healthy member.
 
+A data directory counts its starts and every process draws a number, so that two processes on copies
+of one directory are told apart as soon as one peer has heard both.
+
 The certificate that a fresh node takes over is made once, by the first-named initial node, when
 all have reported (see ``placement/bootstrap.py``).
 """
@@ -31,6 +34,8 @@ class Self:
     supported_level: int
     initial_cluster_hash: bytes
     bootstrap: Bootstrap | None
+    process: int = 0
+    """Drawn anew at every start."""
 
     def hello(self) -> PeerHello:
         """The first frame of a stream."""
@@ -44,11 +49,12 @@ class Self:
             name=self.name,
             initial_cluster_hash=self.initial_cluster_hash,
             fresh=self.bootstrap is None,
+            process=self.process,
         )
 
 
-def judge(own: Self, other: PeerHello, boot_seen: int = 0) -> None:
-    """Raises Refused unless the two may speak. ``boot_seen``: the highest boot that said to be it.
+def judge(own: Self, other: PeerHello, before: PeerHello | None = None) -> None:
+    """Raises Refused unless the two may speak. ``before``: the last hello of the same identity.
 
     >>> own = Self("n1", 7, 1, 1, b"hash", None)
     >>> try:
@@ -73,15 +79,22 @@ def judge(own: Self, other: PeerHello, boot_seen: int = 0) -> None:
             f"{own.name} and {other.name} have the same identity: one data directory is a copy of "
             f"the other; give {other.name} an empty --data directory"
         )
-    if other.boot < boot_seen:
+    if before is not None and _is_another_copy(other, before):
         raise Refused(
-            f"another process with the data of {other.name} has started since: two nodes with one "
-            f"identity; stop one of them and remove its copy of the --data directory"
+            f"another process runs with the identity of {other.name}: one data directory is an old "
+            "or second copy of the other; stop one of them and remove its copy"
         )
     if own.bootstrap is None:
         _judge_as_fresh(own, other)
     else:
         _judge_as_member(own, own.bootstrap, other)
+
+
+def _is_another_copy(hello: PeerHello, before: PeerHello) -> bool:
+    """A data directory counts its starts: none comes twice, and later ones are higher."""
+    return hello.boot < before.boot or (
+        hello.boot == before.boot and hello.process != before.process
+    )
 
 
 def _judge_as_fresh(own: Self, other: PeerHello) -> None:

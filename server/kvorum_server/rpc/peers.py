@@ -125,7 +125,7 @@ class Peers:
         self._pipes: dict[NodeId, Pipe[Packet]] = {}
         self._reported: set[NodeId] = set()
         self._fresh: dict[str, NodeId] = {}
-        self._boots: dict[NodeId, int] = {}
+        self._hellos: dict[NodeId, PeerHello] = {}
         self._refused_by: set[str] = set()
         self._told: dict[tuple[str, str], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -307,8 +307,8 @@ class Peers:
         """A peer has introduced itself; the first-named node may now be able to found the
         cluster. Raises Refused.
         """
-        judge(self._myself(), hello, self._boots.get(hello.identity, 0))
-        self._boots[hello.identity] = hello.boot
+        judge(self._myself(), hello, self._hellos.get(hello.identity))
+        self._hellos[hello.identity] = hello
         self._refused_by.discard(hello.name)
         if self._myself().bootstrap is not None or not hello.fresh:
             self._fresh.pop(hello.name, None)
