@@ -1,10 +1,9 @@
 """The state machine of group 0: who the members are and which feature level the cluster has.
 
-The catalog begins as the cluster's birth certificate and changes by two commands. ``set_member``: a
-node that is already known says under which name and address it can be reached and which feature
-level it supports; nodes say so at every start. ``raise_level``: the level goes up, never down, and
-only when every member supports it, because from then on entries may mean what an older program
-cannot know.
+The catalog begins as the cluster's birth certificate and changes by two commands. ``set_member``:
+a node that is already known says under which name and address it can be reached and which feature
+level it supports. ``raise_level``: the level goes up, never down, and only when every member
+supports it, because from then on entries may mean what an older program cannot know.
 
 Both commands are idempotent, so the catalog needs no sessions: a command that names one is refused.
 There is a row for each member, and the level stands beside them.
