@@ -165,6 +165,7 @@ class Node:
             post=self.post,
             found=self._found,
             sent_away=self._sent_away,
+            fail=self._fail,
             log=self._log,
         )
         self.services = Services(
@@ -175,6 +176,7 @@ class Node:
             status=lambda: node_status(self),
             resolve=self._resolve,
             leader_name=self._leader_name,
+            fail=self._fail,
         )
         self._refresh_hello()
         if len(members) == 1 and bootstrap is None:

@@ -58,6 +58,7 @@ class Node:
         self.events: list[Event] = []
         self.sent_away: list[str] = []
         self.is_durable = True
+        self.failures: list[BaseException] = []
         self.myself = Self(name, identity, 1, 1, HASH, None)
         self.founds: Callable[[Mapping[str, int]], Bootstrap | None] = lambda fresh: None
         self._addresses = addresses
@@ -71,6 +72,7 @@ class Node:
             post=self._post,
             found=lambda fresh: self.founds(fresh),
             sent_away=self.sent_away.append,
+            fail=self.failures.append,
             log=self.log,
         )
         services = Services(
@@ -81,6 +83,7 @@ class Node:
             status=StatusResponse,
             resolve=lambda name: None,
             leader_name=lambda group: "",
+            fail=self.failures.append,
         )
         self.server = await make_server(config, services, self.peers)
         self.peers.start()

@@ -87,6 +87,7 @@ class Node:
 
     def __init__(self, config: Config | None = None) -> None:
         self.events: list[Event] = []
+        self.failures: list[BaseException] = []
         self.is_overloaded = False
         self.hello = HELLO
         self.answer: Callable[[Event], Reply | None] = answered
@@ -98,6 +99,7 @@ class Node:
             status=lambda: StatusResponse(name="n1"),
             resolve={"n2": 22}.get,
             leader_name=lambda group: f"leader of {group}",
+            fail=self.failures.append,
         )
 
     def post(self, event: Event) -> None:
@@ -245,6 +247,20 @@ def test_a_client_that_vanishes_makes_no_noise() -> None:
     context.fails_to_write = True
     run_session(node, context)
     assert isinstance(node.events[-1], Disconnected)
+    assert not node.failures
+
+
+def test_a_bug_in_serving_a_client_is_not_swallowed_with_its_stream() -> None:
+    node = Node()
+
+    def trips(event: Event) -> Reply | None:
+        if isinstance(event, Proposed):
+            raise KeyError("a bug")
+        return None
+
+    node.answer = trips
+    run_session(node, Context(frame(), frame(put(b"a"))))
+    assert [type(failure) for failure in node.failures] == [KeyError]
 
 
 def test_a_client_that_takes_no_replies_is_cut_off() -> None:

@@ -1,10 +1,15 @@
 """What our handlers need of a gRPC call on the server side; frames are bytes."""
 
+import asyncio
 from typing import NoReturn, Protocol
 
 import grpc
+import grpc.aio
 
 from kvorum_server.rpc.pipe import Stream
+
+STREAM_ERRORS = (grpc.RpcError, grpc.aio.BaseError, asyncio.InvalidStateError)
+"""What gRPC raises where a stream ends under somebody who reads or writes; all else is a bug."""
 
 
 class ServicerContext(Stream, Protocol):

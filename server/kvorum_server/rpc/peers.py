@@ -30,7 +30,7 @@ from kvorum_server.config import Config
 from kvorum_server.events import Bootstrapped, Event, PeerConnected, PeerDisconnected, Received
 from kvorum_server.outbox import URGENT
 from kvorum_server.rpc.codec import MalformedFrame, encode_frame, envelope_from_proto, parse_frame
-from kvorum_server.rpc.context import ServicerContext
+from kvorum_server.rpc.context import STREAM_ERRORS, ServicerContext
 from kvorum_server.rpc.handshake import Refused, Self, judge
 from kvorum_server.rpc.pipe import Pipe, Stream
 from kvorum_server.types import AppendRequest, Envelope, NodeId, SnapshotChunk
@@ -113,6 +113,7 @@ class Peers:
         post: Callable[[Event], None],
         found: Callable[[Mapping[str, NodeId]], Bootstrap | None],
         sent_away: Callable[[str], None],
+        fail: Callable[[BaseException], None],
         log: Log,
     ) -> None:
         self._config = config
@@ -121,6 +122,7 @@ class Peers:
         self._post = post
         self._found = found
         self._sent_away = sent_away
+        self._fail = fail
         self._log = log
         self._pipes: dict[NodeId, Pipe[Packet]] = {}
         self._reported: set[NodeId] = set()
@@ -140,7 +142,14 @@ class Peers:
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """What our own tasks do not expect is a bug, and a node with a bug does not go on."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._fail(error)
 
     async def close(self) -> None:
         """Ends all streams."""
@@ -190,7 +199,7 @@ class Peers:
                 self._refused(name, str(refusal))
             except Refused as refusal:
                 self._refuse(name, str(refusal))
-            except (grpc.RpcError, MalformedFrame, asyncio.InvalidStateError) as error:
+            except (*STREAM_ERRORS, MalformedFrame) as error:
                 self._warn_once("peer unreachable", name, "", _reason(error))
             if lost and not stood:
                 self._report_lost(lost)
@@ -338,7 +347,7 @@ class Peers:
             done, _ = await asyncio.wait((writer, reader), return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-        except (grpc.RpcError, asyncio.InvalidStateError) as error:
+        except STREAM_ERRORS as error:
             self._log.info("peer lost", peer=hello.name, reason=_reason(error))
         finally:
             writer.cancel()

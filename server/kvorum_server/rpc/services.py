@@ -32,7 +32,7 @@ from kvorum_proto.kv_pb2 import (
 from kvorum_server.admission import busy_result
 from kvorum_server.config import Config
 from kvorum_server.events import Asked, Disconnected, Event, Proposed, Reply, TransferAsked
-from kvorum_server.rpc.context import ServicerContext
+from kvorum_server.rpc.context import STREAM_ERRORS, ServicerContext
 from kvorum_server.rpc.pipe import Pipe
 
 WIRE_VERSION = 1
@@ -59,6 +59,7 @@ class Services:
         status: Callable[[], StatusResponse],
         resolve: Callable[[str], int | None],
         leader_name: Callable[[int], str],
+        fail: Callable[[BaseException], None],
     ) -> None:
         self._config = config
         self._post = post
@@ -67,6 +68,7 @@ class Services:
         self._status = status
         self._resolve = resolve
         self._leader_name = leader_name
+        self._fail = fail
         self._last_connection = 0
         self._pipes: dict[int, Pipe[Reply]] = {}
 
@@ -201,6 +203,9 @@ class Services:
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
                     "the client does not take its replies; read faster or ask for less",
                 )
+        for end in ends:
+            if isinstance(end, Exception) and not isinstance(end, STREAM_ERRORS):
+                self._fail(end)
 
     async def _read(self, connection: int, context: ServicerContext) -> None:
         greeted = False
