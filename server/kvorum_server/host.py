@@ -9,14 +9,11 @@
 5.  writes the overlay to the engine, once,
 6.  answers queries, moves snapshots a step, asks for a checkpoint when one is due.
 
-*What must wait, waits here.* The records of a turn become one numbered :class:`Write`. Messages
-that promise what it makes durable stay in ``_writes`` until the shell says ``Appended``; there is
-no other way out for them.
+*What must wait, waits here*, in ``_writes``: messages that promise what a write makes durable have
+no way out before the shell says ``Appended``.
 """
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from kvorum_proto.command_pb2 import UNAVAILABLE, WRONG_GROUP
 from kvorum_proto.peer_pb2 import Bootstrap
@@ -40,17 +37,16 @@ from kvorum_server.events import (
     Stopping,
     Ticked,
     TransferAsked,
-    Write,
 )
 from kvorum_server.kv.machine import KvMachine
-from kvorum_server.outbox import Held, Outbox
+from kvorum_server.outbox import Outbox
 from kvorum_server.placement.bootstrap import initial_configurations, with_cluster_settings
 from kvorum_server.placement.catalog import CatalogMachine
 from kvorum_server.replica import Replica
 from kvorum_server.snapshot import SnapshotReceiver
 from kvorum_server.state_machine import MachineStatus, StateMachine
 from kvorum_server.storage.engine import Engine
-from kvorum_server.storage.errors import StorageError
+from kvorum_server.storage.errors import StateDamaged
 from kvorum_server.storage.overlay import Overlay
 from kvorum_server.storage.record import BootstrapRecord, ReplicaCreated, SnapshotInstalled
 from kvorum_server.storage.recovery import Recovered, RecoveredReplica
@@ -66,28 +62,9 @@ from kvorum_server.types import (
     NodeId,
     ReplicaRemoved,
 )
+from kvorum_server.writes import Writes
 
 NO_STATUS = MachineStatus(0, 0, 0, 0, 0, 0)
-
-
-class StateDamaged(StorageError):
-    """The engine holds less than the write-ahead log says it must."""
-
-    def __init__(self, group: GroupId, found: int, expected: int) -> None:
-        super().__init__(
-            f"the state of group {group} ends at entry {found}, but a checkpoint at {expected} was "
-            "durable: files of the engine are lost or old; keep the directory, move it aside and "
-            "bring the node back with an empty one through its peers"
-        )
-
-
-@dataclass(slots=True)
-class _UnderWay:
-    """A write that the shell has and has not confirmed."""
-
-    number: int
-    held: list[Held]
-    then: list[Callable[[], None]]
 
 
 class Host:
@@ -113,8 +90,7 @@ class Host:
         self._overlay = Overlay(engine)
         self._last_space = max(engine.spaces(), default=0)
         self._last_transfer = self.boot << 32
-        self._last_write = 0
-        self._writes: deque[_UnderWay] = deque()
+        self._writes = Writes()
         self._checkpoints = Checkpoints(config, self.replicas)
         named = {replica.space for replica in recovered.replicas.values()}
         for space in engine.spaces():
@@ -244,19 +220,41 @@ class Host:
         for replica in active:
             replica.propose(level, outbox)
         self._drain(outbox)
-        for replica in active:
-            replica.apply(outbox)
+        self._apply(outbox)
         self._drain(outbox)
         self._overlay.flush()
         for replica in active:
             for space in replica.transfers.take_abandoned():
                 self._overlay.engine.drop(space)
-            replica.serve(outbox)
+            replica.readers.serve(replica, outbox)
             replica.transfers.produce(replica, outbox)
             self._watch_transfer(replica)
         self._checkpoints.ask_when_due(now)
-        self._active = {replica.group: replica for replica in active if replica.has_work}
-        return self._effects(outbox)
+        effects = self._effects(outbox)
+        self._active = {
+            replica.group: replica
+            for replica in active
+            if replica.has_work or (replica.has_backlog and not self._is_held_up(replica))
+        }
+        effects.again = bool(self._active)
+        return effects
+
+    def _apply(self, outbox: Outbox) -> None:
+        """Applies what is committed, after what others wait for has left.
+
+        Applying a large entry takes milliseconds. Messages and records of this turn leave first:
+        the next turn, which follows at once, applies. A follower also lets its write become durable
+        and be acknowledged before: the leader waits for that, nobody for what a follower applies.
+        """
+        leaving = bool(outbox.records or outbox.urgent or outbox.messages)
+        for replica in self._active.values():
+            if replica.has_backlog:
+                held_up = leaving or self._is_held_up(replica)
+                if not held_up or not replica.wait_with_backlog():
+                    replica.apply(outbox)
+
+    def _is_held_up(self, replica: Replica) -> bool:
+        return bool(self._writes) and not replica.is_leader
 
     def _activate(self, replica: Replica) -> Replica:
         """A replica that an event concerns takes part in the turn; the others cost nothing."""
@@ -363,26 +361,19 @@ class Host:
                 busy = True
 
     def _confirm(self, write: int, outbox: Outbox) -> None:
-        while self._writes and self._writes[0].number <= write:
-            done = self._writes.popleft()
+        for done in self._writes.confirm(write):
             for held in done.held:
                 self._activate(self.replicas[held.group]).durable(held, outbox)
             for action in done.then:
                 action()
+        for replica in self.replicas.values():
+            if replica.has_backlog:
+                self._activate(replica)
 
     def _effects(self, outbox: Outbox) -> Effects:
-        effects = Effects()
-        if outbox.records:
-            self._last_write += 1
-            effects.append = Write(self._last_write, tuple(outbox.records))
-            self._writes.append(_UnderWay(self._last_write, outbox.held, outbox.when_durable))
-            self._checkpoints.count(outbox.records)
-        elif outbox.held or outbox.when_durable:
-            assert self._writes, "what waits for nothing has left"
-            self._writes[-1].held.extend(outbox.held)
-            self._writes[-1].then.extend(outbox.when_durable)
+        effects = Effects(append=self._writes.begin(outbox))
+        self._checkpoints.count(outbox.records)
         effects.flush = self._checkpoints.begin()
-        effects.again = bool(self._active)
         outbox.into(effects)
         return effects
 
@@ -489,8 +480,7 @@ class Host:
     def check_invariants(self) -> None:
         """Raises AssertionError when the node contradicts itself; between turns."""
         assert len(self._overlay) == 0, "a turn writes its rows"
-        numbers = [write.number for write in self._writes]
-        assert numbers == sorted(set(numbers))
+        self._writes.check_invariants()
         spaces = [replica.space for replica in self.replicas.values()]
         assert len(set(spaces)) == len(spaces), "no two replicas share a space"
         for replica in self.replicas.values():

@@ -68,6 +68,9 @@ from kvorum_server.types import (
 
 BUSY_RETRY_MS = 20
 
+BACKLOG_TURNS_MAX = 3
+"""How many turns in a row may put off applying: to append, to acknowledge, one in between."""
+
 NOBODY = 0
 """The connection of commands that the node itself proposes; real ones count from 1."""
 
@@ -116,6 +119,7 @@ class Replica:
         self._pending: dict[int, Pending] = {}
         self._pending_commands = 0
         self._committed: deque[Entry] = deque()
+        self._turns_waited = 0
         # The log may hold entries that are not applied yet: log time goes on from the last of them.
         self._log_time = self._last_stamp = max(status.log_time, last_stamp)
         self._now: int | None = None
@@ -158,9 +162,7 @@ class Replica:
         return self.consensus.leader == self.replica
 
     def hand_over(self, connected: Collection[NodeId], target: NodeId | None) -> bool:
-        """Starts to hand leadership to ``target``, or to the most caught-up voter that is
-        connected.
-        """
+        """Starts to hand leadership to ``target``, or to the most caught-up connected voter."""
         if not self.is_leader:
             return False
         status = self.consensus.status()
@@ -262,12 +264,14 @@ class Replica:
         if self.stopping:
             return error_result(UNAVAILABLE, "the node is stopping; ask another one")
         if not self.is_leader:
-            return error_result(
-                NOT_LEADER, "this node does not lead the group", leader=self.leader_address()
-            )
+            return self._not_leader()
         if waiting > self._config.pending_commands_max:
             return busy_result(BUSY_RETRY_MS)
         return None
+
+    def _not_leader(self) -> bytes:
+        address = self.leader_address()
+        return error_result(NOT_LEADER, "this node does not lead the group", leader=address)
 
     def _refuse_stale(self, staleness_ms_max: int) -> bytes | None:
         if staleness_ms_max == 0 or self.is_leader:
@@ -317,12 +321,8 @@ class Replica:
 
     def _refuse_batch(self, batch: Batch, refusal: ProposeRefusal, outbox: Outbox) -> None:
         self._pending_commands -= len(batch.submissions)
-        if refusal is ProposeRefusal.NOT_LEADER:
-            result = error_result(
-                NOT_LEADER, "this node does not lead the group", leader=self.leader_address()
-            )
-        else:
-            result = busy_result(BUSY_RETRY_MS)
+        not_leader = refusal is ProposeRefusal.NOT_LEADER
+        result = self._not_leader() if not_leader else busy_result(BUSY_RETRY_MS)
         for connection, ids in batch.takers:
             self.answer(connection, ids, [result] * len(ids), outbox)
 
@@ -388,14 +388,13 @@ class Replica:
         self.transfers.stop_sending()
 
     def _refuse_reads(self, token: int, outbox: Outbox) -> None:
-        result = error_result(
-            NOT_LEADER, "this node does not lead the group", leader=self.leader_address()
-        )
+        result = self._not_leader()
         for connection, request in self.readers.refuse(token):
             self.answer(connection, [request], [result], outbox)
 
     def apply(self, outbox: Outbox) -> None:
         """Applies committed entries, up to ``apply_commands_max`` commands; answers who waits."""
+        self._turns_waited = 0
         budget = self._config.apply_commands_max
         while self._committed and budget > 0:
             entry = self._committed.popleft()
@@ -406,14 +405,13 @@ class Replica:
         if entry.level > FEATURE_LEVEL:
             raise UnknownLevel(self.group, entry)
         pending = self._pending.pop(entry.index, None)
-        ours = pending is not None and pending.term == entry.term
-        if pending is not None and ours:
+        if pending is None:
+            results = self.machine.apply(entry)
+        else:
+            assert pending.term == entry.term, "an entry of ours was replaced while we lead"
             self._pending_commands -= len(pending.batch.submissions)
             results = self.machine.apply(entry, pending.batch.submissions)
             self._answer_batch(pending.batch, results, outbox)
-        else:
-            assert pending is None, "an entry of ours was replaced while we lead"
-            results = self.machine.apply(entry)
         if entry.kind is EntryKind.CONFIGURATION:
             self.applied_configuration = Configuration.decode(entry.payload)
         self.applied = (entry.index, entry.term)
@@ -427,14 +425,20 @@ class Replica:
             position += len(ids)
         assert position == len(results), "one result for each command"
 
-    def serve(self, outbox: Outbox) -> None:
-        """Answers the queries that may be answered now; the turn's rows are written."""
-        self.readers.serve(self, outbox)
-
     @property
     def has_work(self) -> bool:
-        """Whether a next turn would get on with something, even without events."""
-        return bool(self._committed) or self.readers.has_work or self.transfers.has_work
+        """Whether a next turn would get on with queries or snapshots, even without events."""
+        return self.readers.has_work or self.transfers.has_work
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether committed entries wait to be applied."""
+        return bool(self._committed)
+
+    def wait_with_backlog(self) -> bool:
+        """Puts applying off for a turn; False when it was put off often enough."""
+        self._turns_waited += 1
+        return self._turns_waited <= BACKLOG_TURNS_MAX
 
     # --- Checkpoints and snapshots ---
 

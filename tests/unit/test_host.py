@@ -29,10 +29,10 @@ from kvorum_server.events import (
     Ticked,
     TransferAsked,
 )
-from kvorum_server.host import StateDamaged
 from kvorum_server.outbox import Outbox
 from kvorum_server.replica import Replica
 from kvorum_server.state_machine import UnknownLevel
+from kvorum_server.storage.errors import StateDamaged
 from kvorum_server.storage.record import (
     BootstrapRecord,
     CheckpointTaken,
@@ -182,7 +182,7 @@ def test_an_entry_of_an_unknown_feature_level_stops_the_node_before_applying() -
     entry = Entry(1, 1, EntryKind.COMMANDS, 0, 2, encoded(put(b"k")))
     machine.turn(Received(11, (Envelope(GROUP, 1, 2, AppendRequest(1, 0, 0, (entry,), 1)),)))
     with pytest.raises(UnknownLevel, match=r"entry 1 of group 1 needs feature level 2.*upgrade"):
-        machine.sync()
+        machine.settle()
     assert machine.replica.machine.status().applied_index == 0
 
 
@@ -452,3 +452,23 @@ def test_log_time_follows_the_clock_but_a_stall_adds_one_election_timeout_at_mos
     machine.turn(Ticked(PLENTY), Appended(0))
     with pytest.raises(AssertionError, match="clock went back"):
         machine.host.turn(0, [Ticked(PLENTY)])
+
+
+# --- The order of things within a turn ---
+
+
+def test_a_follower_acknowledges_before_it_applies() -> None:
+    machine = Machine(22)
+    machine.turn(Bootstrapped(certificate([11, 22])))
+    machine.settle()
+    first, second = (Entry(n, 1, EntryKind.COMMANDS, 0, 1, encoded(put(b"k"))) for n in (1, 2))
+    machine.turn(Received(11, (Envelope(GROUP, 1, 2, AppendRequest(1, 0, 0, (first,), 0)),)))
+    machine.settle()
+    machine.turn(Received(11, (Envelope(GROUP, 1, 2, AppendRequest(1, 1, 1, (second,), 1)),)))
+    assert machine.replica.applied[0] == 0, "the new entry goes to the disk first"
+    acknowledging = machine.sync()
+    assert acknowledging.messages[11], "the acknowledgement leaves with the turn of the sync"
+    assert machine.replica.applied[0] == 0
+    assert acknowledging.again, "and the next turn follows at once"
+    machine.turn()
+    assert machine.replica.applied[0] == 1

@@ -10,7 +10,8 @@
     ├── NewerFormat           written by a kvorum that knows more than this one
     ├── WalDamage             the log lost something that it had promised to keep
     ├── DiskFailure           a write or sync failed: nobody knows what is on disk
-    └── EngineDamage          the rows of the state cannot be read or written any more
+    ├── EngineDamage          the rows of the state cannot be read or written any more
+    └── StateDamaged          the state holds less than a durable checkpoint says
 
 None of them is retried and none is a bug: the node stops and prints the message. ``DiskFull`` is
 not here, because it is an expected refusal that a running node lives with (see ``disk.py``).
@@ -105,3 +106,14 @@ class EngineDamage(StorageError):
         )
         self.directory = directory
         self.reason = reason
+
+
+class StateDamaged(StorageError):
+    """The engine holds less than the write-ahead log says it must."""
+
+    def __init__(self, group: int, found: int, expected: int) -> None:
+        super().__init__(
+            f"the state of group {group} ends at entry {found}, but a checkpoint at {expected} was "
+            "durable: files of the engine are lost or old; keep the directory, move it aside and "
+            "bring the node back with an empty one through its peers"
+        )
