@@ -112,6 +112,19 @@ def test_stored_bytes_are_bounded_until_the_client_acknowledges() -> None:
     assert done.increment.value == sequence, "the refusal was not stored"
 
 
+def test_the_byte_limit_never_locks_a_session_up() -> None:
+    harness = Harness(Config(session_bytes_max=12))
+    session = harness.open_session()
+    sequence = 1
+    while not harness.do(increment(session, sequence + 1, acknowledged_below=1)).HasField("error"):
+        sequence += 1
+    assert sequence > 1, "later sequences have filled the room"
+    lowest = harness.do(increment(session, 1, acknowledged_below=1))
+    assert lowest.increment.value == sequence, "the one that the client waits for is applied"
+    freed = increment(session, sequence + 1, acknowledged_below=sequence + 1)
+    assert harness.do(freed).increment.value == sequence + 1
+
+
 def test_two_sessions_of_one_entry_have_their_own_ids() -> None:
     harness = Harness()
     opened = harness.apply(

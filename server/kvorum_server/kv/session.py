@@ -181,7 +181,9 @@ class SessionTable:
             return STALE
         if sequence >= session.acknowledged_below + self._window:
             return BEYOND_WINDOW
-        if session.result_bytes >= self._bytes_max:
+        # The lowest sequence that the client still waits for is always let through: its answer is
+        # what lets the client acknowledge the others, and a limit must not lock a session up.
+        if session.result_bytes >= self._bytes_max and sequence > session.acknowledged_below:
             return TOO_MANY_BYTES
         return None
 
