@@ -5,7 +5,8 @@
 1.  takes in the events that have arrived since the last one,
 2.  lets every replica propose what was admitted, as one log entry,
 3.  drains the consensus objects: messages that may leave, records for the write-ahead log,
-4.  applies what is committed and durable, for all groups into one overlay,
+4.  applies what is committed and durable, for all groups into one overlay; when messages or records
+    of this turn wait to leave, the next turn does it, at once (see ``_apply``),
 5.  writes the overlay to the engine, once,
 6.  answers queries, moves snapshots a step, asks for a checkpoint when one is due.
 

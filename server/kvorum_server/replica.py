@@ -16,7 +16,7 @@ turn: a stall stretches leases and never shortens them. A new leader goes on fro
 in its log.
 
 *Snapshots.* A receiver collects rows in a new space; when all have arrived and are flushed, one
-record in the write-ahead log switches the replica over (see ``_install``). The old space is
+record in the write-ahead log switches the replica over (see ``install``). The old space is
 deleted when that record is durable.
 """
 
