@@ -21,8 +21,8 @@ from kvorum_proto.peer_pb2 import Bootstrap
 from kvorum_server.admission import error_result
 from kvorum_server.checkpoint import Checkpoints
 from kvorum_server.config import Config
-from kvorum_server.consensus import PROTOCOLS
 from kvorum_server.consensus.core import Randomness
+from kvorum_server.directory import Directory
 from kvorum_server.events import (
     Appended,
     Asked,
@@ -39,27 +39,19 @@ from kvorum_server.events import (
     Ticked,
     TransferAsked,
 )
-from kvorum_server.kv.machine import KvMachine
 from kvorum_server.outbox import Outbox
-from kvorum_server.placement.bootstrap import initial_configurations, with_cluster_settings
-from kvorum_server.placement.catalog import CatalogMachine
+from kvorum_server.placement.bootstrap import initial_configurations
 from kvorum_server.replica import Replica
+from kvorum_server.replicas import Replicas
 from kvorum_server.snapshot import SnapshotReceiver
-from kvorum_server.state_machine import MachineStatus, StateMachine
+from kvorum_server.state_machine import MachineStatus
 from kvorum_server.storage.engine import Engine
-from kvorum_server.storage.errors import StateDamaged
 from kvorum_server.storage.overlay import Overlay
-from kvorum_server.storage.record import BootstrapRecord, ReplicaCreated, SnapshotInstalled
-from kvorum_server.storage.recovery import Recovered, RecoveredReplica
-from kvorum_server.transfer import Transfers
+from kvorum_server.storage.record import BootstrapRecord, SnapshotInstalled
+from kvorum_server.storage.recovery import Recovered
 from kvorum_server.types import (
-    CATALOG_GROUP,
-    FEATURE_LEVEL,
-    Configuration,
-    EntryKind,
     Envelope,
     GroupId,
-    HardState,
     NodeId,
     ReplicaRemoved,
 )
@@ -78,8 +70,6 @@ class Host:
         self.identity: NodeId = recovered.identity
         self.boot = recovered.boot
         self.bootstrap: Bootstrap | None = None
-        self.replicas: dict[GroupId, Replica] = {}
-        self.retired = dict(recovered.retired)
         self.is_certified = recovered.bootstrap is not None
         """Whether the certificate of the cluster is durable here: only then is it passed on."""
         self.disk_full = False
@@ -87,16 +77,19 @@ class Host:
         self.peers: set[NodeId] = set()
         self._now = 0
         self._active: dict[GroupId, Replica] = {}
-        self._randomness = randomness
         self._overlay = Overlay(engine)
-        self._last_space = max(engine.spaces(), default=0)
-        self._last_transfer = self.boot << 32
+        self._replicas = Replicas(
+            config=config,
+            overlay=self._overlay,
+            recovered=recovered,
+            randomness=randomness,
+            leader_address=lambda group: self.directory.leader_address(group),
+            quorum_without=self._quorum_without,
+        )
+        self.replicas = self._replicas.by_group
+        self.directory = Directory(self.replicas)
         self._writes = Writes()
         self._checkpoints = Checkpoints(config, self.replicas)
-        named = {replica.space for replica in recovered.replicas.values()}
-        for space in engine.spaces():
-            if space not in named:
-                engine.drop(space)
         if recovered.bootstrap is not None:
             self._recover(recovered)
 
@@ -104,102 +97,27 @@ class Host:
 
     def _recover(self, recovered: Recovered) -> None:
         assert recovered.bootstrap is not None
-        self.bootstrap = Bootstrap.FromString(recovered.bootstrap)
-        self.config = with_cluster_settings(self.config, self.bootstrap)
-        replicas = recovered.replicas
-        self._last_space = max([self._last_space, *(r.space for r in replicas.values())])
-        for recovered_replica in replicas.values():
-            self._add_replica(recovered_replica)
+        self._begin(Bootstrap.FromString(recovered.bootstrap))
+        for recovered_replica in recovered.replicas.values():
+            self._replicas.add(recovered_replica)
 
-    def _add_replica(self, recovered: RecoveredReplica) -> None:
-        group = recovered.group
-        machine = self._make_machine(group, recovered.space)
-        applied = machine.status().applied_index
-        if applied < max(recovered.checkpoint_index, recovered.log_start[0]):
-            raise StateDamaged(group, applied, recovered.checkpoint_index)
-        assert self.bootstrap is not None
-        consensus = PROTOCOLS[self.bootstrap.protocol](
-            replica=recovered.replica,
-            boot=self.boot,
-            config=self.config,
-            randomness=self._randomness,
-            configuration=recovered.configuration,
-            hard_state=recovered.hard_state,
-            log_start=recovered.log_start,
-            log_start_stamp=recovered.log_start_stamp,
-            entries=recovered.entries,
-            applied=applied,
-        )
-        last_stamp = recovered.log_start_stamp
-        applied_configuration = recovered.configuration
-        for entry in recovered.entries:
-            last_stamp = entry.stamp
-            if entry.kind is EntryKind.CONFIGURATION and entry.index <= applied:
-                applied_configuration = Configuration.decode(entry.payload)
-        replica = Replica(
-            group=group,
-            replica=recovered.replica,
-            space=recovered.space,
-            consensus=consensus,
-            machine=machine,
-            applied_configuration=applied_configuration,
-            log_start=recovered.log_start[0],
-            last_stamp=last_stamp,
-            transfers=Transfers(
-                overlay=self._overlay,
-                config=self.config,
-                new_transfer=self._new_transfer,
-                new_space=self._new_space,
-            ),
-            leader_address=lambda: self.leader_address(group),
-            config=self.config,
-        )
-        self.replicas[group] = replica
-
-    def _make_machine(self, group: GroupId, space: int) -> StateMachine:
-        assert self.bootstrap is not None
-        if group == CATALOG_GROUP:
-            return CatalogMachine(
-                space=space, overlay=self._overlay, config=self.config, bootstrap=self.bootstrap
-            )
-        return KvMachine(space=space, overlay=self._overlay, config=self.config, group=group)
-
-    def _new_transfer(self) -> int:
-        self._last_transfer += 1
-        return self._last_transfer
-
-    def _new_space(self) -> int:
-        self._last_space += 1
-        return self._last_space
+    def _begin(self, bootstrap: Bootstrap) -> None:
+        self.bootstrap = bootstrap
+        self._replicas.begin(bootstrap)
+        self.config = self._replicas.config
 
     def _bootstrap(self, bootstrap: Bootstrap, outbox: Outbox) -> None:
         """Takes the certificate of the cluster and creates this node's replicas."""
         if self.bootstrap is not None:
             assert self.bootstrap == bootstrap, "the birth certificate is never replaced"
             return
-        self.bootstrap = bootstrap
-        self.config = with_cluster_settings(self.config, bootstrap)
+        self._begin(bootstrap)
         outbox.records.append(BootstrapRecord(bootstrap.SerializeToString(deterministic=True)))
         outbox.when_durable.append(self._certify)
         for group, configuration in initial_configurations(bootstrap).items():
             replica = configuration.replica_of(self.identity)
-            if replica is None:
-                continue
-            space = self._new_space()
-            outbox.records.append(ReplicaCreated(group, replica, space, configuration))
-            self._add_replica(
-                RecoveredReplica(
-                    group=group,
-                    replica=replica,
-                    space=space,
-                    hard_state=HardState(),
-                    log_start=(0, 0),
-                    log_start_stamp=0,
-                    configuration=configuration,
-                    entries=[],
-                    checkpoint_index=0,
-                )
-            )
+            if replica is not None:
+                self._replicas.create(group, replica, configuration, outbox)
 
     def _certify(self) -> None:
         self.is_certified = True
@@ -217,9 +135,9 @@ class Host:
         for event in events:
             self._take(event, outbox)
         active = self._active.values()
-        level = self.level
+        level = self.directory.level
         for replica in active:
-            replica.propose(level, outbox)
+            replica.requests.propose(replica, level, outbox)
         self._drain(outbox)
         self._apply(outbox)
         self._drain(outbox)
@@ -227,7 +145,7 @@ class Host:
         for replica in active:
             for space in replica.transfers.take_abandoned():
                 self._overlay.engine.drop(space)
-            replica.readers.serve(replica, outbox)
+            replica.requests.readers.serve(replica, outbox)
             replica.transfers.produce(replica, outbox)
             self._watch_transfer(replica)
         self._checkpoints.ask_when_due(now)
@@ -277,11 +195,15 @@ class Host:
             case Proposed():
                 replica = self._find(event.connection, event.group, event.ids, outbox)
                 if replica is not None:
-                    replica.submit(event.connection, event.ids, event.commands, outbox)
+                    replica.requests.submit(
+                        replica, event.connection, event.ids, event.commands, outbox
+                    )
             case Asked():
                 replica = self._find(event.connection, event.group, event.ids, outbox)
                 if replica is not None:
-                    replica.ask(event.connection, event.ids, event.queries, outbox)
+                    replica.requests.ask(
+                        replica, event.connection, event.ids, event.queries, outbox
+                    )
             case Ticked():
                 self._tick(event.free_bytes, outbox)
             case PeerConnected():
@@ -292,7 +214,7 @@ class Host:
                 self._hint(event.peer, connected=False)
             case Disconnected():
                 for replica in self.replicas.values():
-                    replica.forget(event.connection)
+                    replica.requests.forget(event.connection)
             case Flushed():
                 self._activate_all()
                 self._checkpoints.done(event.flush, outbox)
@@ -327,7 +249,7 @@ class Host:
         replica = self.replicas.get(envelope.group)
         if replica is not None and replica.replica == envelope.target_replica:
             self._activate(replica).step(peer, envelope, outbox)
-        elif envelope.target_replica <= self.retired.get(envelope.group, 0):
+        elif envelope.target_replica <= self._replicas.retired.get(envelope.group, 0):
             outbox.send_message(
                 peer,
                 envelope.group,
@@ -387,7 +309,7 @@ class Host:
         elif free_bytes >= 2 * reserve:
             self.disk_full = False
         for replica in self._activate_all():
-            replica.stopping = self.stopping
+            replica.requests.stopping = self.stopping
             replica.tick(self.disk_full, outbox)
             replica.machine.clear_away()
             if self.disk_full:
@@ -429,7 +351,7 @@ class Host:
             SnapshotInstalled(replica.group, replica.replica, receiver.space, receiver.meta)
         )
         old_space = replica.space
-        machine = self._make_machine(replica.group, receiver.space)
+        machine = self._replicas.make_machine(replica.group, receiver.space)
         replica.install(receiver.space, machine, receiver.meta)
         outbox.when_durable.append(lambda: self._overlay.engine.drop(old_space))
         outbox.transitions.append(
@@ -438,40 +360,8 @@ class Host:
 
     # --- Looking ---
 
-    @property
-    def level(self) -> int:
-        """The feature level under which this node's leaders propose."""
-        catalog = self.replicas.get(CATALOG_GROUP)
-        if catalog is None:
-            return FEATURE_LEVEL
-        assert isinstance(catalog.machine, CatalogMachine)
-        return catalog.machine.level
-
-    def addresses(self) -> dict[NodeId, tuple[str, str]]:
-        """Name and address of every member, as the catalog has them."""
-        catalog = self.replicas.get(CATALOG_GROUP)
-        if catalog is None:
-            return {}
-        assert isinstance(catalog.machine, CatalogMachine)
-        return {
-            member.identity: (member.name, member.address) for member in catalog.machine.members()
-        }
-
-    def leader_of(self, group: GroupId) -> NodeId | None:
-        """The node that leads a group, as far as this one knows."""
-        replica = self.replicas.get(group)
-        if replica is None or replica.consensus.leader is None:
-            return None
-        return replica.consensus.configuration.identity_of(replica.consensus.leader)
-
-    def leaders(self) -> tuple[NodeId | None, ...]:
-        """The nodes that lead the groups held here, in the order of the groups."""
-        return tuple(map(self.leader_of, sorted(self.replicas)))
-
-    def leader_address(self, group: GroupId) -> str:
-        """Where the leader of a group listens; empty when unknown."""
-        leader = self.leader_of(group)
-        return "" if leader is None else self.addresses().get(leader, ("", ""))[1]
+    def _quorum_without(self, identity: NodeId) -> str:
+        return ""
 
     @property
     def leads(self) -> bool:

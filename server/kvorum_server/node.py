@@ -17,7 +17,6 @@ told in one line, a bug with its traceback.
 import asyncio
 import contextlib
 import gc
-import itertools
 import random
 import secrets
 import signal
@@ -29,7 +28,7 @@ from importlib import metadata
 import grpc.aio
 import structlog
 
-from kvorum_proto.kv_pb2 import Partition, PartitionTable, ServerHello
+from kvorum_proto.kv_pb2 import ServerHello
 from kvorum_proto.peer_pb2 import Bootstrap
 from kvorum_server.config import Config, ConfigError
 from kvorum_server.events import (
@@ -41,30 +40,29 @@ from kvorum_server.events import (
     Stopping,
     Ticked,
     Transition,
-    Write,
 )
+from kvorum_server.greeting import Greeting
 from kvorum_server.host import Host
 from kvorum_server.initial_cluster import InitialCluster
+from kvorum_server.log_writer import LogWriter
 from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.rpc.handshake import Self
 from kvorum_server.rpc.peers import Peers
 from kvorum_server.rpc.server import make_server
-from kvorum_server.rpc.services import WIRE_VERSION, Services
+from kvorum_server.rpc.services import Services
 from kvorum_server.status import node_status
 from kvorum_server.storage.disk import DiskFull
 from kvorum_server.storage.errors import NoRoom, StorageError
 from kvorum_server.storage.filedisk import FileDisk
 from kvorum_server.storage.rocksdb import RocksEngine
 from kvorum_server.storage.wal import WriteAheadLog
-from kvorum_server.types import CATALOG_GROUP, FEATURE_LEVEL, NodeId
+from kvorum_server.types import FEATURE_LEVEL, NodeId
 from kvorum_server.worker import Worker
 
 FREE_SPACE_TICKS = 40
 """Ticks between two looks at the free disk space: one second by default."""
 
 LAG_WINDOW_SECONDS = 10.0
-
-TOKENS = 1 << 64
 
 
 class Node:
@@ -82,18 +80,12 @@ class Node:
         self._log = structlog.get_logger().bind(node=config.name)
         self._inbox: list[Event] = []
         self._turn_scheduled = False
-        self._writes: deque[Write] = deque()
-        self._sync_under_way = False
-        self._has_reserve = True
-        self._busy_at = 0.0
         self._ticks = 0
         self._free_bytes = 0
         self._engine_is_behind = False
         self._lags: deque[tuple[float, float]] = deque()
         self._started = time.monotonic()
         self._stopped: asyncio.Future[int]
-        self._hello = ServerHello()
-        self._known: tuple[tuple[int, int], tuple[NodeId | None, ...]] | None = None
         self._process = secrets.randbits(64)
         self._has_founded = False
         self._has_announced = False
@@ -109,10 +101,17 @@ class Node:
         with contextlib.ExitStack() as resources:
             self._open(resources)
             self._check_initial_cluster()
-            self._sync_worker = Worker("sync", self._fail)
+            self._log_writer = LogWriter(
+                wal=self.wal,
+                claim_idle_ms=self.config.claim_idle_ms,
+                clock=self._loop.time,
+                appended=lambda number: self.post(Appended(number)),
+                disk_full=self._note_disk_full,
+                fail=self._fail,
+            )
             self._flush_worker = Worker("flush", self._fail)
             resources.callback(self._flush_worker.stop)
-            resources.callback(self._sync_worker.stop)
+            resources.callback(self._log_writer.stop)
             self._make_parts()
             server = await make_server(self.config, self.services, self.peers)
             gc.collect()
@@ -152,6 +151,7 @@ class Node:
         self.host = Host(
             config=self.config, engine=self.engine, recovered=recovered, randomness=random.Random()
         )
+        self.greeting = Greeting(self.host, self.config.name)
 
     def _make_parts(self) -> None:
         bootstrap = self.host.bootstrap
@@ -178,7 +178,6 @@ class Node:
             leader_name=self._leader_name,
             fail=self._fail,
         )
-        self._refresh_hello()
         if len(members) == 1 and bootstrap is None:
             alone = self._found({})
             assert alone is not None
@@ -251,9 +250,7 @@ class Node:
         for peer, envelopes in effects.messages.items():
             self.peers.send(peer, envelopes)
         if effects.append is not None:
-            self._writes.append(effects.append)
-            if not self._sync_under_way:
-                self._write()
+            self._log_writer.put(effects.append)
         for reply in effects.replies:
             self.services.deliver(reply)
         if effects.flush is not None:
@@ -265,41 +262,8 @@ class Node:
             self._turn_scheduled = True
             self._loop.call_soon(self._turn)
 
-    def _write(self) -> None:
-        """Appends all waiting writes and has them made durable by one sync.
-
-        On a full disk the oldest goes alone, if it can; the rest keeps waiting and every tick tries
-        again. The Host refuses new work when it sees how little space is left.
-        """
-        count = len(self._writes)
-        try:
-            self._append(count)
-        except DiskFull as error:
-            self._log.error("disk full", reason=str(error), waiting=count)
-            count = 1
-            try:
-                self._append(count)
-            except DiskFull:
-                return
-        self._busy_at = self._loop.time()
-        newest = [self._writes.popleft().number for _ in range(count)][-1]
-        self._sync(lambda: self.post(Appended(newest)))
-
-    def _append(self, count: int) -> None:
-        """Appends the oldest ``count`` writes; raises DiskFull and leaves the log as it was."""
-        oldest = itertools.islice(self._writes, count)
-        self.wal.append([record for write in oldest for record in write.records])
-
-    def _sync(self, then: Callable[[], None]) -> None:
-        self._sync_under_way = True
-        self._sync_worker.submit(self.wal.sync, lambda: self._synced(then))
-
-    def _synced(self, then: Callable[[], None]) -> None:
-        self._sync_under_way = False
-        self._has_reserve = self.wal.reserve_ok
-        then()
-        if self._writes and not self._stopped.done():
-            self._or_fail(self._write)
+    def _note_disk_full(self, reason: str, waiting: int) -> None:
+        self._log.error("disk full", reason=reason, waiting=waiting)
 
     def _tick(self) -> None:
         """Once a tick; a late one counts once, so that a node that stalled does not campaign for
@@ -312,36 +276,20 @@ class Node:
         self._next_tick = max(self._next_tick, now - self.config.tick_ms / 1000)
         self._next_tick += self.config.tick_ms / 1000
         self._loop.call_at(self._next_tick, self._tick)
-        self._or_fail(lambda: self._look_around(now))
-        self.post(Ticked(self._free_bytes if self._has_reserve else 0))
+        self._or_fail(self._look_around)
+        self.post(Ticked(self._free_bytes if self._log_writer.has_reserve else 0))
 
-    def _look_around(self, now: float) -> None:
+    def _look_around(self) -> None:
         """What needs a look now and then: disk space, the log, what clients and peers are told."""
         if self._ticks % FREE_SPACE_TICKS == 0:
             self._free_bytes = self.disk.free_bytes()
         self._ticks += 1
         self._engine_is_behind = self.engine.stats().pressure >= 1
-        self._look_after_log(now)
-        self._refresh_hello()
+        self._log_writer.tick()
+        self.greeting.refresh()
         if self.host.is_certified and not self._has_announced:
             self._has_announced = True
             self.peers.announce()
-
-    def _look_after_log(self, now: float) -> None:
-        """Tries again what found the disk full; after a silence, claims what is durable.
-
-        The claim lets the next start tell a torn tail from damage to what was acknowledged.
-        """
-        if self._sync_under_way:
-            return
-        if self._writes:
-            self._write()
-        elif not self.wal.reserve_ok:
-            self._sync(lambda: None)
-        elif (now - self._busy_at) * 1000 >= self.config.claim_idle_ms:
-            self.wal.claim()
-            if self.wal.has_unsynced:
-                self._sync(lambda: None)
 
     def _note_lag(self, now: float, lag: float) -> None:
         self._lags.append((now, lag))
@@ -415,47 +363,15 @@ class Node:
             )
 
     def _resolve(self, name: str) -> NodeId | None:
-        addresses = self.host.addresses()
+        addresses = self.host.directory.addresses()
         return next((identity for identity, (n, _) in addresses.items() if n == name), None)
 
     def _leader_name(self, group: int) -> str:
-        leader = self.host.leader_of(group)
-        return "" if leader is None else self.host.addresses().get(leader, ("", ""))[0]
+        return self.host.directory.name_of(self.host.directory.leader_of(group))
 
     def server_hello(self) -> ServerHello:
-        return self._hello
-
-    def _refresh_hello(self) -> None:
-        """Once a tick: who leads what, as clients are told it; the version counts the changes."""
-        bootstrap = self.host.bootstrap
-        if bootstrap is None:
-            return
-        known = (self.host.replicas[CATALOG_GROUP].applied, self.host.leaders())
-        if known == self._known:
-            return
-        self._known = known
-        count = bootstrap.partitions
-        width = TOKENS // count
-        table = PartitionTable(
-            version=self._hello.table.version + 1,
-            partitions=[
-                Partition(
-                    group=number + 1,
-                    token_first=number * width,
-                    token_last=TOKENS - 1 if number == count - 1 else (number + 1) * width - 1,
-                    leader=self.host.leader_address(number + 1),
-                )
-                for number in range(count)
-            ],
-        )
-        self._hello = ServerHello(
-            wire_version=WIRE_VERSION,
-            cluster_id=bootstrap.cluster_id,
-            member=self.host.identity,
-            name=self.config.name,
-            table=table,
-            addresses=[address for _, address in self.host.addresses().values()],
-        )
+        """What clients are told first."""
+        return self.greeting.hello
 
     # --- Figures for the status ---
 

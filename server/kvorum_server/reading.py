@@ -120,6 +120,22 @@ class Readers:
         self.waiting -= len(ids)
         replica.answer(connection, ids, results, outbox)
 
+    def close(self) -> list[tuple[int, int]]:
+        """Nothing is read here any more: who waits for an answer, (connection, request id)."""
+        waiting = [*self._new, *self._stale]
+        for sealed in (*self._sealed.values(), *(queries for _, queries in self._allowed)):
+            waiting += sealed
+        asking = [(connection, request) for connection, request, _ in waiting]
+        for connection, request, scan in self._scans:
+            scan.close()
+            asking.append((connection, request))
+        self._new, self._stale = [], []
+        self._sealed.clear()
+        self._allowed.clear()
+        self._scans.clear()
+        self.waiting = 0
+        return asking
+
     def forget(self, connection: int) -> None:
         """The client is gone: its scans give their views back, its queries are not run."""
         kept: deque[tuple[int, int, Scan]] = deque()

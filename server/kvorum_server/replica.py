@@ -5,10 +5,7 @@ with messages, ticks and confirmations; then it proposes what was admitted (one 
 however many commands), drains its consensus object into the turn's :class:`Outbox`, applies what
 is committed and durable, and answers.
 
-*Who waits.* A leader remembers, per entry it appended, whose commands are in it (``_pending``).
-When the entry is applied in the term it was appended in, the results go to them. When leadership
-is lost first, each of them is told ``UNCERTAIN``: the entry may yet be committed by the next
-leader.
+*Who waits* for what, and who is refused, is in ``requests.py``.
 
 *Log time.* The stamp of an entry is the log time of its group in milliseconds. Only a leader
 advances it, by the time its own node measured since its last turn, at most one election timeout a
@@ -22,31 +19,12 @@ deleted when that record is durable.
 
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
-from kvorum_proto.command_pb2 import (
-    INVALID_REQUEST,
-    NOT_LEADER,
-    TOO_STALE,
-    UNAVAILABLE,
-    UNCERTAIN,
-    CommandBatch,
-    Query,
-    Submission,
-)
-from kvorum_server.admission import (
-    Admitted,
-    Batch,
-    Batcher,
-    admit,
-    busy_result,
-    error_result,
-)
 from kvorum_server.config import Config
 from kvorum_server.consensus.core import Consensus, ProposeRefusal, Ready
 from kvorum_server.events import Transition
 from kvorum_server.outbox import Held, Outbox
-from kvorum_server.reading import Readers
+from kvorum_server.requests import Requests
 from kvorum_server.state_machine import StateMachine, UnknownLevel
 from kvorum_server.storage.record import EntriesAppended, HardStateChanged, LogCut, Record
 from kvorum_server.transfer import Transfers
@@ -66,21 +44,8 @@ from kvorum_server.types import (
     SnapshotResponse,
 )
 
-BUSY_RETRY_MS = 20
-
 BACKLOG_TURNS_MAX = 3
 """How many turns in a row may put off applying: to append, to acknowledge, one in between."""
-
-NOBODY = 0
-"""The connection of commands that the node itself proposes; real ones count from 1."""
-
-
-@dataclass(slots=True)
-class Pending:
-    """An entry that this leader appended, and who waits for it."""
-
-    term: int
-    batch: Batch
 
 
 class Replica:
@@ -109,15 +74,13 @@ class Replica:
         self.log_start = log_start
         self.transfers = transfers
         self.leader_address = leader_address
-        self.readers = Readers(config)
+        self.requests = Requests(config)
         self.applied_configuration = applied_configuration
         status = machine.status()
         self.applied = (status.applied_index, status.applied_term)
         self.checkpoint_index = status.applied_index
         self._config = config
-        self._batcher = Batcher(config)
-        self._pending: dict[int, Pending] = {}
-        self._pending_commands = 0
+        self._heard_from: dict[ReplicaId, NodeId] = {}
         self._committed: deque[Entry] = deque()
         self._turns_waited = 0
         # The log may hold entries that are not applied yet: log time goes on from the last of them.
@@ -125,7 +88,6 @@ class Replica:
         self._now: int | None = None
         self._was_leader = False
         self.disk_full = False
-        self.stopping = False
 
     # --- Time ---
 
@@ -144,17 +106,10 @@ class Replica:
         self.disk_full = self.consensus.disk_full = disk_full
         self.consensus.tick()
         self.transfers.tick(self, outbox)
-        if self.is_leader and not self.stopping:
+        if self.is_leader and not self.requests.stopping:
             due = self.machine.maintenance()
             if due is not None:
-                self._propose_own(due)
-
-    def _propose_own(self, submission: Submission) -> None:
-        """A command of the group itself: no session, nobody waits."""
-        if not self._batcher.batches and not self._pending:
-            encoded = CommandBatch(submissions=[submission]).SerializeToString()
-            self._pending_commands += 1
-            self._batcher.add(NOBODY, Admitted([submission], [0], encoded))
+                self.requests.submit_own(due)
 
     @property
     def is_leader(self) -> bool:
@@ -192,6 +147,8 @@ class Replica:
         identity = self.consensus.configuration.identity_of(source)
         if identity is not None and identity != peer:
             return
+        if identity is None:
+            self._heard_from[source] = peer
         message = envelope.message
         match message:
             case SnapshotChunk():
@@ -212,80 +169,39 @@ class Replica:
                 self.transition("removed", {"by": source, "replica": self.replica})
             )
 
+    def identity_of(self, replica: ReplicaId) -> NodeId | None:
+        """The node of a replica of this group: as the configuration has it, else as it was heard
+        of. A leader may be a member that was added later than what this replica's log holds.
+        """
+        return self.consensus.configuration.identity_of(replica) or self._heard_from.get(replica)
+
     def send(self, target: ReplicaId, message: Message, outbox: Outbox) -> None:
         """Sends at once; to itself means stepping it in."""
         if target == self.replica:
             self.step_consensus(self.replica, message, outbox)
             return
-        identity = self.consensus.configuration.identity_of(target)
+        identity = self.identity_of(target)
         if identity is not None:
             outbox.send_message(identity, self.group, self.replica, target, message)
 
-    # --- Requests ---
+    # --- What the clients need ---
 
-    def submit(
-        self, connection: int, ids: tuple[int, ...], commands: bytes, outbox: Outbox
-    ) -> None:
-        """Commands of a client: refused here, or part of this turn's entry."""
-        refusal = self._refuse_request(self._pending_commands + len(ids))
-        if refusal is not None:
-            self.answer(connection, list(ids), [refusal] * len(ids), outbox)
-            return
-        admitted = admit(commands, ids, self.machine, self._quorum_is_full())
-        if admitted.refused_ids:
-            self.answer(connection, admitted.refused_ids, admitted.refusals, outbox)
-        self._pending_commands += len(admitted.submissions)
-        self._batcher.add(connection, admitted)
+    def append(self, kind: EntryKind, level: int, payload: bytes) -> Entry | ProposeRefusal:
+        """Appends an entry, stamped with the log time of the group, if this replica leads it."""
+        stamp = max(self._log_time, self._last_stamp)
+        outcome = self.consensus.propose(kind, stamp, level, payload)
+        if isinstance(outcome, Entry):
+            self._last_stamp = stamp
+        return outcome
 
-    def ask(
-        self, connection: int, ids: tuple[int, ...], queries: tuple[Query, ...], outbox: Outbox
-    ) -> None:
-        """Queries of a client: linearizable ones wait for a read round, stale ones for this
-        turn's end.
-        """
-        for request, query in zip(ids, queries, strict=True):
-            if query.consistency == Query.STALE:
-                refusal = self._refuse_stale(query.staleness_ms_max)
-            else:
-                refusal = self._refuse_request(self.readers.waiting + 1)
-            if refusal is not None:
-                self.answer(connection, [request], [refusal], outbox)
-            elif query.consistency == Query.STALE:
-                self.readers.add_stale(connection, request, query)
-            elif query.consistency == Query.LINEARIZABLE:
-                self.readers.add(connection, request, query)
-            else:
-                unknown = error_result(
-                    INVALID_REQUEST, "unknown consistency; use LINEARIZABLE or STALE"
-                )
-                self.answer(connection, [request], [unknown], outbox)
-
-    def _refuse_request(self, waiting: int) -> bytes | None:
-        if self.stopping:
-            return error_result(UNAVAILABLE, "the node is stopping; ask another one")
-        if not self.is_leader:
-            return self._not_leader()
-        if waiting > self._config.pending_commands_max:
-            return busy_result(BUSY_RETRY_MS)
-        return None
-
-    def _not_leader(self) -> bytes:
-        address = self.leader_address()
-        return error_result(NOT_LEADER, "this node does not lead the group", leader=address)
-
-    def _refuse_stale(self, staleness_ms_max: int) -> bytes | None:
-        if staleness_ms_max == 0 or self.is_leader:
-            return None
+    def is_fresh(self, staleness_ms_max: int) -> bool:
+        """Whether what is applied here is at most so old, as far as this replica can tell."""
         assert self._now is not None
         fresh_at = self.consensus.status().fresh_at
-        if fresh_at and self._now - fresh_at <= staleness_ms_max:
-            return None
-        return error_result(
-            TOO_STALE,
-            f"this replica may be over {staleness_ms_max} ms behind its leader; ask another one",
-        )
+        return bool(fresh_at) and self._now - fresh_at <= staleness_ms_max
 
-    def _quorum_is_full(self) -> bool:
+    def quorum_is_full(self) -> bool:
+        """Whether no quorum of nodes with disk space is left, or this node is without."""
         status = self.consensus.status()
         voters = status.configuration.voters
         with_room = sum(1 for voter in voters if voter not in status.full_replicas)
@@ -298,33 +214,7 @@ class Replica:
                 connection, self.group, ids, results, self.consensus.term, self.machine.status()
             )
 
-    def forget(self, connection: int) -> None:
-        """The client is gone: nobody takes the answers of its queries."""
-        self.readers.forget(connection)
-
     # --- The turn ---
-
-    def propose(self, level: int, outbox: Outbox) -> None:
-        """Appends what was admitted in this turn and starts a read round for what was asked."""
-        for batch in self._batcher.take():
-            stamp = max(self._log_time, self._last_stamp)
-            outcome = self.consensus.propose(EntryKind.COMMANDS, stamp, level, batch.payload())
-            if isinstance(outcome, Entry):
-                self._last_stamp = stamp
-                self._pending[outcome.index] = Pending(outcome.term, batch)
-            else:
-                self._refuse_batch(batch, outcome, outbox)
-        if self.readers.has_new:
-            token = self.readers.seal()
-            if not self.consensus.read(token):
-                self._refuse_reads(token, outbox)
-
-    def _refuse_batch(self, batch: Batch, refusal: ProposeRefusal, outbox: Outbox) -> None:
-        self._pending_commands -= len(batch.submissions)
-        not_leader = refusal is ProposeRefusal.NOT_LEADER
-        result = self._not_leader() if not_leader else busy_result(BUSY_RETRY_MS)
-        for connection, ids in batch.takers:
-            self.answer(connection, ids, [result] * len(ids), outbox)
 
     def drain(self, outbox: Outbox) -> None:
         """Takes everything out of the consensus object; called until it has nothing left."""
@@ -338,7 +228,8 @@ class Replica:
             }
             outbox.transitions.append(self.transition("role", details))
         if self._was_leader and not self.is_leader:
-            self._lose_leadership(outbox)
+            self.requests.lose_leadership(self, outbox)
+            self.transfers.stop_sending()
         elif self.is_leader and not self._was_leader:
             self._log_time = self._last_stamp
         self._was_leader = self.is_leader
@@ -348,9 +239,9 @@ class Replica:
         self._committed.extend(ready.committed)
         for read in ready.reads:
             if read.index is None:
-                self._refuse_reads(read.token, outbox)
+                self.requests.refuse_reads(self, read.token, outbox)
             else:
-                self.readers.allow(read.token, read.index)
+                self.requests.readers.allow(read.token, read.index)
         for target in ready.snapshot_targets:
             self.transfers.begin(self, target)
 
@@ -376,22 +267,6 @@ class Replica:
             for target, message in held.messages:
                 self.send(target, message, outbox)
 
-    def _lose_leadership(self, outbox: Outbox) -> None:
-        result = error_result(
-            UNCERTAIN, "leadership was lost before the command was committed; ask again"
-        )
-        for pending in self._pending.values():
-            for connection, ids in pending.batch.takers:
-                self.answer(connection, ids, [result] * len(ids), outbox)
-        self._pending.clear()
-        self._pending_commands = 0
-        self.transfers.stop_sending()
-
-    def _refuse_reads(self, token: int, outbox: Outbox) -> None:
-        result = self._not_leader()
-        for connection, request in self.readers.refuse(token):
-            self.answer(connection, [request], [result], outbox)
-
     def apply(self, outbox: Outbox) -> None:
         """Applies committed entries, up to ``apply_commands_max`` commands; answers who waits."""
         self._turns_waited = 0
@@ -404,31 +279,22 @@ class Replica:
         assert entry.index == self.applied[0] + 1, "entries are applied one after the other"
         if entry.level > FEATURE_LEVEL:
             raise UnknownLevel(self.group, entry)
-        pending = self._pending.pop(entry.index, None)
-        if pending is None:
+        batch = self.requests.take(entry)
+        if batch is None:
             results = self.machine.apply(entry)
         else:
-            assert pending.term == entry.term, "an entry of ours was replaced while we lead"
-            self._pending_commands -= len(pending.batch.submissions)
-            results = self.machine.apply(entry, pending.batch.submissions)
-            self._answer_batch(pending.batch, results, outbox)
+            results = self.machine.apply(entry, batch.submissions)
+            self.requests.answer_batch(self, batch, results, outbox)
         if entry.kind is EntryKind.CONFIGURATION:
             self.applied_configuration = Configuration.decode(entry.payload)
         self.applied = (entry.index, entry.term)
         self.consensus.applied(entry.index)
         return len(results)
 
-    def _answer_batch(self, batch: Batch, results: list[bytes], outbox: Outbox) -> None:
-        position = 0
-        for connection, ids in batch.takers:
-            self.answer(connection, ids, results[position : position + len(ids)], outbox)
-            position += len(ids)
-        assert position == len(results), "one result for each command"
-
     @property
     def has_work(self) -> bool:
         """Whether a next turn would get on with queries or snapshots, even without events."""
-        return self.readers.has_work or self.transfers.has_work
+        return self.requests.readers.has_work or self.transfers.has_work
 
     @property
     def has_backlog(self) -> bool:
@@ -481,6 +347,12 @@ class Replica:
         status = machine.status()
         assert status.applied_index == meta.index, "the rows of a snapshot are those of its index"
 
+    def close(self, outbox: Outbox) -> None:
+        """The replica is gone for good: whoever waits for it is told to look elsewhere."""
+        self.requests.close(self, outbox)
+        self.transfers.stop_sending()
+        self.transfers.abandon()
+
     def transition(self, name: str, details: dict[str, str | int]) -> Transition:
         """Something worth a log line."""
         return Transition(name, self.group, self.replica, details)
@@ -494,5 +366,4 @@ class Replica:
         assert status.applied == self.applied[0]
         assert self.applied[0] <= status.commit
         assert self.checkpoint_index <= self.applied[0]
-        assert self._pending_commands >= 0
-        assert not self._pending or self.is_leader
+        self.requests.check_invariants(is_leader=self.is_leader)

@@ -27,16 +27,16 @@ def node_status(node: "Node") -> StatusResponse:
         alarms.append("disk full: writes are refused until space is free")
     if bootstrap is None:
         alarms.append("waiting for the other initial nodes")
-    names = host.addresses()
+    names = host.directory.addresses()
     return StatusResponse(
         cluster_id=bootstrap.cluster_id if bootstrap is not None else b"",
         identity=host.identity,
         name=node.config.name,
         version=node.version,
         protocol=bootstrap.protocol if bootstrap is not None else node.config.consensus,
-        level=host.level,
+        level=host.directory.level,
         groups=[
-            group_status(replica, names.get(host.leader_of(group) or 0, ("", ""))[0])
+            group_status(replica, host.directory.name_of(host.directory.leader_of(group)))
             for group, replica in sorted(host.replicas.items())
         ],
         members=[

@@ -144,7 +144,7 @@ def test_a_client_that_went_away_is_not_in_the_way() -> None:
     machine.turn(Asked(CLIENT, GROUP, machine.request(), (get(b"k"),)), Disconnected(CLIENT))
     machine.settle()
     assert set(machine.answers) == {request}
-    assert machine.replica.readers.waiting == 0
+    assert machine.replica.requests.readers.waiting == 0
 
 
 def test_a_request_for_a_group_that_is_not_here() -> None:
@@ -347,7 +347,7 @@ def test_a_message_from_the_wrong_node_is_dropped() -> None:
 
 def test_a_removed_replica_is_told_so() -> None:
     machine = alone()
-    machine.host.retired[5] = 3
+    machine.host._replicas.retired[5] = 3
     machine.sent.clear()
     machine.turn(Received(22, tuple(Envelope(5, 9, id_, TimeoutNow(1)) for id_ in (2, 3, 4))))
     assert machine.sent == [

@@ -36,6 +36,8 @@ def config_of(directory: Path, **options: str) -> Config:
 
 async def leads(node: Node) -> None:
     async def is_leader() -> bool:
+        if "greeting" not in vars(node):
+            return False
         leaders = [partition.leader for partition in node.server_hello().table.partitions]
         return leaders == [node.config.listen] and node.host.replicas[0].is_leader
 

@@ -57,14 +57,14 @@ def test_a_long_scan_takes_many_turns_and_nobody_waits_for_it() -> None:
         turns += 1
     assert machine.answers[scan].range.count == 20
     assert turns > 5
-    assert machine.replica.readers.waiting == 0
+    assert machine.replica.requests.readers.waiting == 0
 
 
 def test_many_scans_take_turns() -> None:
     machine = filled(20)
     scans = machine.ask(*[count_all()] * (SCANS_PER_TURN + 1))
     while machine.turn().again:
-        assert machine.replica.readers.waiting > 0
+        assert machine.replica.requests.readers.waiting > 0
     assert [machine.answers[scan].range.count for scan in scans] == [20] * len(scans)
 
 
@@ -79,6 +79,6 @@ def test_the_queries_of_a_client_that_went_away_are_not_run() -> None:
         Disconnected(CLIENT),
     )
     while machine.turn().again:
-        assert machine.replica.readers.waiting == 1
+        assert machine.replica.requests.readers.waiting == 1
     assert machine.answers[kept].range.count == 20
     assert not {98, 99} & set(machine.answers)

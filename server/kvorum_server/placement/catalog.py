@@ -14,7 +14,7 @@ configuration change, which is not offered yet.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from google.protobuf.message import DecodeError
 
@@ -32,7 +32,7 @@ from kvorum_server.config import Config
 from kvorum_server.state_machine import MachineStatus, Scan, parse_batch
 from kvorum_server.storage.overlay import Overlay
 from kvorum_server.storage.rows import MetaRow, Table, table_end, table_prefix
-from kvorum_server.types import Entry, EntryKind
+from kvorum_server.types import Entry, EntryKind, NodeId
 
 INITIAL_LEVEL = 1
 """What every program that can read a birth certificate supports."""
@@ -55,11 +55,18 @@ class CatalogMachine:
         "_meta",
         "_meta_key",
         "_overlay",
+        "_quorum_without",
         "_space",
     )
 
     def __init__(
-        self, *, space: int, overlay: Overlay, config: Config, bootstrap: Bootstrap
+        self,
+        *,
+        space: int,
+        overlay: Overlay,
+        config: Config,
+        bootstrap: Bootstrap,
+        quorum_without: Callable[[NodeId], str] = lambda _: "",
     ) -> None:
         """Reads the rows of the space; where there are none, writes those of the birth certificate.
 
@@ -68,6 +75,7 @@ class CatalogMachine:
         self._space = space
         self._overlay = overlay
         self._config = config
+        self._quorum_without = quorum_without
         self._meta_key = MetaRow.key(space)
         self._level_key = self._meta_key + _LEVEL_KEY
         self._members_prefix = table_prefix(space, Table.MEMBER)
