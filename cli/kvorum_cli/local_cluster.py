@@ -167,6 +167,10 @@ class LocalCluster:
             raise Stop(Exit.NOT_FOUND, f"{directory} holds no cluster of 'kvorum up'")
         return cls(directory, manifest)
 
+    def record(self) -> None:
+        """Writes down which cluster the directory holds, for the first ``up``. Raises OSError."""
+        self._save()
+
     def running(self) -> list[LocalNode]:
         """The nodes that live, whoever started them; reaps our own that do not."""
         for child in self._children:

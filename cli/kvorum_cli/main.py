@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import click
 
+from kvorum_cli.backup import backup
 from kvorum_cli.bench import bench
 from kvorum_cli.cluster import compact, member, status
 from kvorum_cli.completion import completion
@@ -26,10 +27,12 @@ from kvorum_cli.output import write_note
 from kvorum_cli.settings import Verbs, show_help_without_verb
 from kvorum_cli.txn import txn
 from kvorum_cli.up import down, up
+from kvorum_cli.verify import verify
 
 PROGRAM = "kvorum"
 VERBS = (
-    up, down, put, get, delete, scan, cas, incr, txn, status, member, compact, bench, completion,
+    up, down, put, get, delete, scan, cas, incr, txn, status, member, compact, verify, backup, bench,
+    completion,
 )  # fmt: skip
 
 

@@ -45,6 +45,7 @@ from kvorum._operations import (
 )
 from kvorum._sync import Client
 from kvorum._types import (
+    BackupSummary,
     ClusterStatus,
     DeleteRangeResult,
     DeleteResult,
@@ -56,6 +57,7 @@ from kvorum._types import (
     PeerStatus,
     PutResult,
     ScanResult,
+    StateComparison,
     TxnResult,
 )
 from kvorum._version import __version__
@@ -63,6 +65,7 @@ from kvorum._version import __version__
 __all__ = [
     "DEFAULT_ENDPOINTS",
     "AsyncClient",
+    "BackupSummary",
     "Busy",
     "Client",
     "ClientClosed",
@@ -100,6 +103,7 @@ __all__ = [
     "RangeTooLarge",
     "Scan",
     "ScanResult",
+    "StateComparison",
     "TooStale",
     "Txn",
     "TxnResult",

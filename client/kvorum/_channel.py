@@ -1,4 +1,4 @@
-"""The only module of this library that knows gRPC: a stream of frames, and two unary calls.
+"""The only module of this library that knows gRPC: a stream of frames, and calls to single nodes.
 
 What gRPC does by default and we must not have:
 
@@ -12,6 +12,7 @@ Bytes go in and out: messages are encoded and parsed elsewhere. An ``RpcError`` 
 is raised is :class:`StreamBroken`, one clause that says why, for people.
 """
 
+from collections.abc import AsyncGenerator
 from typing import Any, Protocol, cast
 
 import grpc
@@ -107,6 +108,22 @@ async def request(address: str, method: str, message: bytes, timeout: float) -> 
         except grpc.RpcError as error:
             raise StreamBroken(_reason(error)) from None
     return cast(bytes, answer)
+
+
+async def responses(address: str, method: str, message: bytes) -> AsyncGenerator[bytes, None]:
+    """The answers of a call that streams them, for example ``Cluster/Backup``, as they come.
+
+    No more than gRPC's window is on its way while nobody asks for the next one. Close it.
+    """
+    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+        call = channel.unary_stream(f"/kvorum.v1.{method}", _RAW, _RAW)(message)
+        try:
+            async for answer in call:
+                yield cast(bytes, answer)
+        except grpc.RpcError as error:
+            raise StreamBroken(_reason(error)) from None
+        finally:
+            call.cancel()
 
 
 def _reason(error: grpc.RpcError) -> str:

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from kvorum import _cluster, _scan
+from kvorum import _backup, _cluster, _scan
 from kvorum._caller import Caller
 from kvorum._dispatch import REQUEST_BYTES_MAX
 from kvorum._endpoints import DEFAULT_ENDPOINTS, parse_endpoints
@@ -63,6 +63,7 @@ from kvorum._types import (
     NodeStatus,
     PutResult,
     ScanResult,
+    StateComparison,
     TxnResult,
 )
 from kvorum_proto.command_pb2 import CommandBatch, Query
@@ -433,6 +434,8 @@ class AsyncClient:
 
     # --- The cluster ---
 
+    backup = _backup.backup
+
     async def compact(
         self, revision: int, *, group: int | None = None, timeout: float | None = None
     ) -> int:
@@ -472,6 +475,17 @@ class AsyncClient:
         """The status of every node that is known here and answers; never raises Unavailable."""
         self._caller.pump()
         return await _cluster.cluster_status(
+            self._caller.dispatcher.addresses(), timeout or self._caller.timeout
+        )
+
+    async def compare_states(self, *, timeout: float | None = None) -> tuple[StateComparison, ...]:
+        """Has the replicas of every group compare their states now, and says what was found.
+
+        A replica that differs from a quorum is given a new state by the cluster itself. Takes as
+        long as reading all rows slowly; raises Unavailable when a group comes to no result.
+        """
+        await self._caller.table("compare_states", timeout)
+        return await _cluster.compare_states(
             self._caller.dispatcher.addresses(), timeout or self._caller.timeout
         )
 

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 from kvorum._channel import StreamBroken, request
 from kvorum._errors import Unavailable
-from kvorum._types import ClusterStatus, GroupStatus, NodeStatus, PeerStatus
+from kvorum._types import ClusterStatus, GroupStatus, NodeStatus, PeerStatus, StateComparison
 from kvorum_proto import cluster_pb2 as wire
+
+COMPARE_POLL_SECONDS = 0.1
 
 
 def _group(message: wire.GroupStatus) -> GroupStatus:
@@ -30,6 +32,11 @@ def _group(message: wire.GroupStatus) -> GroupStatus:
         log_time_ms=message.log_time,
         sessions=message.sessions,
         lag=message.lag,
+        rebuilding=message.rebuilding,
+        comparison=message.comparison,
+        differs=message.differs,
+        compared_index=message.compared_index,
+        compared_log_time_ms=message.compared_log_time,
     )
 
 
@@ -81,6 +88,50 @@ async def cluster_status(endpoints: Sequence[str], timeout: float) -> ClusterSta
         else:
             raise answer
     return ClusterStatus(tuple(nodes.values()), tuple(unreachable))
+
+
+async def compare_states(endpoints: Sequence[str], timeout: float) -> tuple[StateComparison, ...]:
+    """Has the replicas of every group compare their states. Raises Unavailable when a group comes
+    to no result in time.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout
+    before = _comparisons(await cluster_status(endpoints, timeout))
+    question = wire.CompareRequest().SerializeToString()
+    for endpoint in {endpoint for endpoint, _, _ in before.values()}:
+        try:
+            await request(endpoint, "Cluster/CompareStates", question, timeout)
+        except StreamBroken as broken:
+            raise Unavailable(f"{endpoint} began no comparison: {broken}") from None
+    while True:
+        now = _comparisons(await cluster_status(endpoints, timeout))
+        missing = [
+            group
+            for group, (_, _, replica) in before.items()
+            if group not in now or now[group][2].comparison in ("", replica.comparison)
+        ]
+        if before and not missing:
+            return tuple(
+                StateComparison(group, name, replica.differs, replica.comparison)
+                for group, (_, name, replica) in sorted(now.items())
+            )
+        if loop.time() >= deadline:
+            what = f"group {missing[0]} gave no result" if missing else "no node leads a group"
+            raise Unavailable(f"{what} within {timeout:g} s; try again")
+        await asyncio.sleep(COMPARE_POLL_SECONDS)
+
+
+def _comparisons(status: ClusterStatus) -> dict[int, tuple[str, str, GroupStatus]]:
+    """Endpoint and name of the leader of each group, and what it says of the group."""
+    leaders = [
+        (replica, node)
+        for node in status.nodes
+        for replica in node.groups
+        if replica.role == "leader"
+    ]
+    # Of two that believe to lead, the one of the later term does.
+    leaders.sort(key=lambda leader: leader[0].term)
+    return {replica.group: (node.endpoint, node.name, replica) for replica, node in leaders}
 
 
 async def transfer_leadership(

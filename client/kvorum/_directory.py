@@ -57,8 +57,9 @@ class Directory:
                 if link.state is LinkState.READY and not link.suspect:
                     route.aim(link, now, trusted=True)
                     return link
-        for step in range(len(links)):
-            position = (route.cursor + step) % len(links)
+        order = [(route.cursor + step) % len(links) for step in range(len(links))]
+        # Those that were silent a moment ago come last: asking one costs the time of a probe.
+        for position in sorted(order, key=lambda position: links[position].doubtful(now)):
             link = links[position]
             opening = link.state is LinkState.OPENING and now - link.changed_at < PROBE_SECONDS
             if opening or link.state is LinkState.READY or link.dialable(now):

@@ -14,8 +14,8 @@ Invariants:
 * what is settled leaves ``_live`` at once; queues and carriers drop it when they come across it.
 
 Deadlines are looked at every 50 ms for all calls together: a timer per call would cost more than
-the call. A route whose target owes an answer for a second and has given none since is turned to
-other endpoints: a stopped process looks like a slow one, and asking twice is harmless (same
+the call. A route whose target owes an answer for half a second and has given none since is turned
+to other endpoints: a stopped process looks like a slow one, and asking twice is harmless (same
 sequence).
 
 ``now`` is seconds of a monotonic clock; ``jitter`` gives numbers of [0, 1).
@@ -55,7 +55,9 @@ REQUEST_BYTES_MAX = 2 << 20
 PENDING_CALLS_MAX = 65_536
 SESSION_WINDOW_MAX = 4096
 SWEEP_SECONDS = 0.050
-SILENCE_SECONDS = 1.0
+SILENCE_SECONDS = 0.5
+"""How long a leader that owes answers may say nothing: the shortest election timeout of a cluster
+with default options, before which there can be no other leader to ask."""
 
 CONTACT_GROUP = -1
 """Calls on this route are never sent: the first hello of any node settles them."""
@@ -423,11 +425,14 @@ class Dispatcher:
         return all(carrier.suspect for carrier in call.carriers)
 
     def _rest(self, call: Request, error: wire.Error, now: float) -> None:
-        """The call goes again after a pause that grows with its attempts."""
+        """The call goes again after a pause that grows with its attempts, and never before the
+        node wants to see it. Those that were refused together come back spread out.
+        """
         if call.promise.done():
             return
         call.refusal = error
-        pause = max(error.retry_after_ms / 1000, backoff(call.attempts, self._jitter()))
+        wanted = error.retry_after_ms / 1000 * (1 + self._jitter())
+        pause = max(wanted, backoff(call.attempts, self._jitter()))
         call.attempts += 1
         self._rests += 1
         heapq.heappush(self._resting, (now + pause, self._rests, call))
@@ -443,7 +448,7 @@ class Dispatcher:
             return
         probe_lost = not route.trusted and 0.0 < route.probe_sent_at < now - PROBE_SECONDS
         if (owes or (probe_lost and route.has_work())) and route.silent(now, _patience(route)):
-            target.suspect = True
+            target.doubt(now)
             route.search(now)
             route.requeue(
                 [

@@ -11,6 +11,8 @@ from kvorum._call import Request
 
 RETRY_MIN, RETRY_MAX = 0.010, 1.0
 """Bounds of the pause before an endpoint is dialled again, seconds."""
+DOUBT_SECONDS = 1.0
+"""How long a search asks everybody else before an endpoint that was silent."""
 
 
 def backoff(attempts: int, jitter: float) -> float:
@@ -39,6 +41,7 @@ class Link:
         "address",
         "changed_at",
         "congested",
+        "doubted_until",
         "failures",
         "in_flight",
         "last_id",
@@ -55,6 +58,7 @@ class Link:
         self.retry_at = 0.0
         self.failures = 0
         self.suspect = False
+        self.doubted_until = 0.0
         self.congested = False
         self.reason = ""
         self.last_id = 0
@@ -66,6 +70,16 @@ class Link:
     def dialable(self, now: float) -> bool:
         """Whether a stream may be opened now."""
         return self.state is LinkState.IDLE and self.retry_at <= now
+
+    def doubt(self, now: float) -> None:
+        """The node owes answers and has been silent for too long."""
+        assert self.state is LinkState.READY, f"{self!r} owes nothing"
+        self.suspect = True
+        self.doubted_until = now + DOUBT_SECONDS
+
+    def doubtful(self, now: float) -> bool:
+        """Whether anybody else should be asked first. Not for ever: an answer may be lost."""
+        return self.suspect and now < self.doubted_until
 
     def become_opening(self, now: float) -> None:
         """Somebody dials."""

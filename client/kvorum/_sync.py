@@ -124,10 +124,12 @@ class Client:
     get_many = _blocking(AsyncClient.get_many)
     scan = _iterating(AsyncClient.scan)
     count = _blocking(AsyncClient.count)
+    backup = _blocking(AsyncClient.backup)
     compact = _blocking(AsyncClient.compact)
     members = _blocking(AsyncClient.members)
     status = _blocking(AsyncClient.status)
     cluster_status = _blocking(AsyncClient.cluster_status)
+    compare_states = _blocking(AsyncClient.compare_states)
     transfer_leadership = _blocking(AsyncClient.transfer_leadership)
 
     value = staticmethod(AsyncClient.value)

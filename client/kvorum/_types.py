@@ -85,6 +85,20 @@ class TxnResult:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupSummary:
+    """What a backup holds. ``revisions`` has (group, revision) for every group.
+
+    ``checksum`` is that of the whole file, 16 bytes; two backups with the same one are the same.
+    """
+
+    cluster_id: bytes
+    items: int
+    size_bytes: int
+    revisions: tuple[tuple[int, int], ...]
+    checksum: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A node of the cluster, as the catalog knows it."""
 
@@ -113,6 +127,25 @@ class GroupStatus:
     log_time_ms: int
     sessions: int
     lag: int
+    rebuilding: bool = False
+    """Its state is lost and comes back as a snapshot of the leader's."""
+    comparison: str = ""
+    """On a leader: what the newest comparison of the replicas' states found, in one line."""
+    differs: bool = False
+    """That comparison found replicas that differ."""
+    compared_index: int = 0
+    """On a leader: the entry after which a quorum was last found equal; 0 = never."""
+    compared_log_time_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StateComparison:
+    """Whether the replicas of a group hold the same state; ``finding`` says it in one line."""
+
+    group: int
+    leader: str
+    differs: bool
+    finding: str
 
 
 @dataclass(frozen=True, slots=True)

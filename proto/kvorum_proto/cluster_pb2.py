@@ -12,28 +12,42 @@ from google.protobuf.internal import builder as _builder
 _sym_db = _symbol_database.Default()
 
 
+from kvorum_proto import backup_pb2 as kvorum__proto_dot_backup__pb2
+from kvorum_proto import command_pb2 as kvorum__proto_dot_command__pb2
 from kvorum_proto import kv_pb2 as kvorum__proto_dot_kv__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akvorum_proto/cluster.proto\x12\tkvorum.v1\x1a\x15kvorum_proto/kv.proto\"\x0f\n\rStatusRequest\"\x92\x02\n\x0bGroupStatus\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\x04\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x06 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x07 \x01(\x04\x12\x11\n\tlog_first\x18\x08 \x01(\x04\x12\x10\n\x08log_last\x18\t \x01(\x04\x12\x12\n\ncheckpoint\x18\n \x01(\x04\x12\x10\n\x08revision\x18\x0b \x01(\x03\x12\x1a\n\x12\x63ompacted_revision\x18\x0c \x01(\x03\x12\x10\n\x08log_time\x18\r \x01(\x04\x12\x10\n\x08sessions\x18\x0e \x01(\x04\x12\x0b\n\x03lag\x18\x0f \x01(\x04\"R\n\x0cMemberStatus\x12\x10\n\x08identity\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\tconnected\x18\x04 \x01(\x08\"\xf4\x02\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x10\n\x08identity\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\r\n\x05level\x18\x06 \x01(\r\x12&\n\x06groups\x18\x07 \x03(\x0b\x32\x16.kvorum.v1.GroupStatus\x12(\n\x07members\x18\x08 \x03(\x0b\x32\x17.kvorum.v1.MemberStatus\x12\x12\n\ndisk_bytes\x18\t \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\n \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x0b \x01(\x04\x12\x16\n\x0euptime_seconds\x18\x0c \x01(\x01\x12\x13\n\x0bloop_lag_ms\x18\r \x01(\x01\x12\x0e\n\x06\x61larms\x18\x0e \x03(\t\x12(\n\x05table\x18\x0f \x01(\x0b\x32\x19.kvorum.v1.PartitionTable\"0\n\x0fTransferRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0e\n\x06target\x18\x02 \x01(\t\"\"\n\x10TransferResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t2\x97\x01\n\x07\x43luster\x12=\n\x06Status\x12\x18.kvorum.v1.StatusRequest\x1a\x19.kvorum.v1.StatusResponse\x12M\n\x12TransferLeadership\x12\x1a.kvorum.v1.TransferRequest\x1a\x1b.kvorum.v1.TransferResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1akvorum_proto/cluster.proto\x12\tkvorum.v1\x1a\x19kvorum_proto/backup.proto\x1a\x1akvorum_proto/command.proto\x1a\x15kvorum_proto/kv.proto\"\x0f\n\rStatusRequest\"\xbb\x03\n\x0bGroupStatus\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0f\n\x07replica\x18\x02 \x01(\x04\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0c\n\x04term\x18\x04 \x01(\x04\x12\x0e\n\x06leader\x18\x05 \x01(\t\x12\x0e\n\x06\x63ommit\x18\x06 \x01(\x04\x12\x0f\n\x07\x61pplied\x18\x07 \x01(\x04\x12\x11\n\tlog_first\x18\x08 \x01(\x04\x12\x10\n\x08log_last\x18\t \x01(\x04\x12\x12\n\ncheckpoint\x18\n \x01(\x04\x12\x10\n\x08revision\x18\x0b \x01(\x03\x12\x1a\n\x12\x63ompacted_revision\x18\x0c \x01(\x03\x12\x10\n\x08log_time\x18\r \x01(\x04\x12\x10\n\x08sessions\x18\x0e \x01(\x04\x12\x0b\n\x03lag\x18\x0f \x01(\x04\x12\x12\n\nrebuilding\x18\x10 \x01(\x08\x12\x16\n\x0e\x63ompared_index\x18\x11 \x01(\x04\x12\x19\n\x11\x63ompared_log_time\x18\x12 \x01(\x04\x12\x12\n\ncomparison\x18\x13 \x01(\t\x12\x0f\n\x07\x64iffers\x18\x14 \x01(\x08\x12*\n\x08replicas\x18\x15 \x03(\x0b\x32\x18.kvorum.v1.ReplicaStatus\x12\x0f\n\x07waiting\x18\x16 \x01(\t\"Q\n\rReplicaStatus\x12\x0f\n\x07replica\x18\x01 \x01(\x04\x12\x10\n\x08identity\x18\x02 \x01(\x04\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\x0f\n\x07matched\x18\x04 \x01(\x04\"\x98\x01\n\x0cMemberStatus\x12\x10\n\x08identity\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x11\n\tconnected\x18\x04 \x01(\x08\x12\x0f\n\x07learner\x18\x05 \x01(\x08\x12\x0f\n\x07leaving\x18\x06 \x01(\x08\x12\x10\n\x08\x65xpected\x18\x07 \x01(\x08\x12\x10\n\x08replaces\x18\x08 \x01(\t\"\xf4\x02\n\x0eStatusResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\x0c\x12\x10\n\x08identity\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x10\n\x08protocol\x18\x05 \x01(\t\x12\r\n\x05level\x18\x06 \x01(\r\x12&\n\x06groups\x18\x07 \x03(\x0b\x32\x16.kvorum.v1.GroupStatus\x12(\n\x07members\x18\x08 \x03(\x0b\x32\x17.kvorum.v1.MemberStatus\x12\x12\n\ndisk_bytes\x18\t \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\n \x01(\x04\x12\x16\n\x0eresident_bytes\x18\x0b \x01(\x04\x12\x16\n\x0euptime_seconds\x18\x0c \x01(\x01\x12\x13\n\x0bloop_lag_ms\x18\r \x01(\x01\x12\x0e\n\x06\x61larms\x18\x0e \x03(\t\x12(\n\x05table\x18\x0f \x01(\x0b\x32\x19.kvorum.v1.PartitionTable\"0\n\x0fTransferRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x0e\n\x06target\x18\x02 \x01(\t\"\"\n\x10TransferResponse\x12\x0e\n\x06leader\x18\x01 \x01(\t\"\x10\n\x0e\x43ompareRequest\"!\n\x0f\x43ompareResponse\x12\x0e\n\x06groups\x18\x01 \x03(\r\"4\n\rBackupRequest\x12\r\n\x05group\x18\x01 \x01(\r\x12\x14\n\x0crevision_min\x18\x02 \x01(\x03\"\x93\x01\n\x0b\x42\x61\x63kupChunk\x12\x1f\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x10.kvorum.v1.Error\x12%\n\x05start\x18\x02 \x01(\x0b\x32\x16.kvorum.v1.BackupStart\x12\r\n\x05items\x18\x03 \x01(\x0c\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x0c\x12\x0c\n\x04last\x18\x06 \x01(\x08\"]\n\x0b\x42\x61\x63kupStart\x12\'\n\x06header\x18\x01 \x01(\x0b\x32\x17.kvorum.v1.BackupHeader\x12%\n\x05group\x18\x02 \x01(\x0b\x32\x16.kvorum.v1.BackupGroup2\x9d\x02\n\x07\x43luster\x12=\n\x06Status\x12\x18.kvorum.v1.StatusRequest\x1a\x19.kvorum.v1.StatusResponse\x12M\n\x12TransferLeadership\x12\x1a.kvorum.v1.TransferRequest\x1a\x1b.kvorum.v1.TransferResponse\x12\x46\n\rCompareStates\x12\x19.kvorum.v1.CompareRequest\x1a\x1a.kvorum.v1.CompareResponse\x12<\n\x06\x42\x61\x63kup\x12\x18.kvorum.v1.BackupRequest\x1a\x16.kvorum.v1.BackupChunk0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'kvorum_proto.cluster_pb2', _globals)
 if _descriptor._USE_C_DESCRIPTORS == False:
   DESCRIPTOR._options = None
-  _globals['_STATUSREQUEST']._serialized_start=64
-  _globals['_STATUSREQUEST']._serialized_end=79
-  _globals['_GROUPSTATUS']._serialized_start=82
-  _globals['_GROUPSTATUS']._serialized_end=356
-  _globals['_MEMBERSTATUS']._serialized_start=358
-  _globals['_MEMBERSTATUS']._serialized_end=440
-  _globals['_STATUSRESPONSE']._serialized_start=443
-  _globals['_STATUSRESPONSE']._serialized_end=815
-  _globals['_TRANSFERREQUEST']._serialized_start=817
-  _globals['_TRANSFERREQUEST']._serialized_end=865
-  _globals['_TRANSFERRESPONSE']._serialized_start=867
-  _globals['_TRANSFERRESPONSE']._serialized_end=901
-  _globals['_CLUSTER']._serialized_start=904
-  _globals['_CLUSTER']._serialized_end=1055
+  _globals['_STATUSREQUEST']._serialized_start=119
+  _globals['_STATUSREQUEST']._serialized_end=134
+  _globals['_GROUPSTATUS']._serialized_start=137
+  _globals['_GROUPSTATUS']._serialized_end=580
+  _globals['_REPLICASTATUS']._serialized_start=582
+  _globals['_REPLICASTATUS']._serialized_end=663
+  _globals['_MEMBERSTATUS']._serialized_start=666
+  _globals['_MEMBERSTATUS']._serialized_end=818
+  _globals['_STATUSRESPONSE']._serialized_start=821
+  _globals['_STATUSRESPONSE']._serialized_end=1193
+  _globals['_TRANSFERREQUEST']._serialized_start=1195
+  _globals['_TRANSFERREQUEST']._serialized_end=1243
+  _globals['_TRANSFERRESPONSE']._serialized_start=1245
+  _globals['_TRANSFERRESPONSE']._serialized_end=1279
+  _globals['_COMPAREREQUEST']._serialized_start=1281
+  _globals['_COMPAREREQUEST']._serialized_end=1297
+  _globals['_COMPARERESPONSE']._serialized_start=1299
+  _globals['_COMPARERESPONSE']._serialized_end=1332
+  _globals['_BACKUPREQUEST']._serialized_start=1334
+  _globals['_BACKUPREQUEST']._serialized_end=1386
+  _globals['_BACKUPCHUNK']._serialized_start=1389
+  _globals['_BACKUPCHUNK']._serialized_end=1536
+  _globals['_BACKUPSTART']._serialized_start=1538
+  _globals['_BACKUPSTART']._serialized_end=1631
+  _globals['_CLUSTER']._serialized_start=1634
+  _globals['_CLUSTER']._serialized_end=1919
 # @@protoc_insertion_point(module_scope)

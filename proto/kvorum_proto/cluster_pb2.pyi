@@ -1,3 +1,5 @@
+from kvorum_proto import backup_pb2 as _backup_pb2
+from kvorum_proto import command_pb2 as _command_pb2
 from kvorum_proto import kv_pb2 as _kv_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -11,7 +13,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GroupStatus(_message.Message):
-    __slots__ = ("group", "replica", "role", "term", "leader", "commit", "applied", "log_first", "log_last", "checkpoint", "revision", "compacted_revision", "log_time", "sessions", "lag")
+    __slots__ = ("group", "replica", "role", "term", "leader", "commit", "applied", "log_first", "log_last", "checkpoint", "revision", "compacted_revision", "log_time", "sessions", "lag", "rebuilding", "compared_index", "compared_log_time", "comparison", "differs", "replicas", "waiting")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +29,13 @@ class GroupStatus(_message.Message):
     LOG_TIME_FIELD_NUMBER: _ClassVar[int]
     SESSIONS_FIELD_NUMBER: _ClassVar[int]
     LAG_FIELD_NUMBER: _ClassVar[int]
+    REBUILDING_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    COMPARED_LOG_TIME_FIELD_NUMBER: _ClassVar[int]
+    COMPARISON_FIELD_NUMBER: _ClassVar[int]
+    DIFFERS_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     group: int
     replica: int
     role: str
@@ -42,19 +51,46 @@ class GroupStatus(_message.Message):
     log_time: int
     sessions: int
     lag: int
-    def __init__(self, group: _Optional[int] = ..., replica: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[str] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., log_first: _Optional[int] = ..., log_last: _Optional[int] = ..., checkpoint: _Optional[int] = ..., revision: _Optional[int] = ..., compacted_revision: _Optional[int] = ..., log_time: _Optional[int] = ..., sessions: _Optional[int] = ..., lag: _Optional[int] = ...) -> None: ...
+    rebuilding: bool
+    compared_index: int
+    compared_log_time: int
+    comparison: str
+    differs: bool
+    replicas: _containers.RepeatedCompositeFieldContainer[ReplicaStatus]
+    waiting: str
+    def __init__(self, group: _Optional[int] = ..., replica: _Optional[int] = ..., role: _Optional[str] = ..., term: _Optional[int] = ..., leader: _Optional[str] = ..., commit: _Optional[int] = ..., applied: _Optional[int] = ..., log_first: _Optional[int] = ..., log_last: _Optional[int] = ..., checkpoint: _Optional[int] = ..., revision: _Optional[int] = ..., compacted_revision: _Optional[int] = ..., log_time: _Optional[int] = ..., sessions: _Optional[int] = ..., lag: _Optional[int] = ..., rebuilding: bool = ..., compared_index: _Optional[int] = ..., compared_log_time: _Optional[int] = ..., comparison: _Optional[str] = ..., differs: bool = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., waiting: _Optional[str] = ...) -> None: ...
+
+class ReplicaStatus(_message.Message):
+    __slots__ = ("replica", "identity", "role", "matched")
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    MATCHED_FIELD_NUMBER: _ClassVar[int]
+    replica: int
+    identity: int
+    role: str
+    matched: int
+    def __init__(self, replica: _Optional[int] = ..., identity: _Optional[int] = ..., role: _Optional[str] = ..., matched: _Optional[int] = ...) -> None: ...
 
 class MemberStatus(_message.Message):
-    __slots__ = ("identity", "name", "address", "connected")
+    __slots__ = ("identity", "name", "address", "connected", "learner", "leaving", "expected", "replaces")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
     identity: int
     name: str
     address: str
     connected: bool
-    def __init__(self, identity: _Optional[int] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., connected: bool = ...) -> None: ...
+    learner: bool
+    leaving: bool
+    expected: bool
+    replaces: str
+    def __init__(self, identity: _Optional[int] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., connected: bool = ..., learner: bool = ..., leaving: bool = ..., expected: bool = ..., replaces: _Optional[str] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
     __slots__ = ("cluster_id", "identity", "name", "version", "protocol", "level", "groups", "members", "disk_bytes", "disk_free_bytes", "resident_bytes", "uptime_seconds", "loop_lag_ms", "alarms", "table")
@@ -103,3 +139,45 @@ class TransferResponse(_message.Message):
     LEADER_FIELD_NUMBER: _ClassVar[int]
     leader: str
     def __init__(self, leader: _Optional[str] = ...) -> None: ...
+
+class CompareRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CompareResponse(_message.Message):
+    __slots__ = ("groups",)
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, groups: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class BackupRequest(_message.Message):
+    __slots__ = ("group", "revision_min")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    REVISION_MIN_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    revision_min: int
+    def __init__(self, group: _Optional[int] = ..., revision_min: _Optional[int] = ...) -> None: ...
+
+class BackupChunk(_message.Message):
+    __slots__ = ("error", "start", "items", "count", "checksum", "last")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    error: _command_pb2.Error
+    start: BackupStart
+    items: bytes
+    count: int
+    checksum: bytes
+    last: bool
+    def __init__(self, error: _Optional[_Union[_command_pb2.Error, _Mapping]] = ..., start: _Optional[_Union[BackupStart, _Mapping]] = ..., items: _Optional[bytes] = ..., count: _Optional[int] = ..., checksum: _Optional[bytes] = ..., last: bool = ...) -> None: ...
+
+class BackupStart(_message.Message):
+    __slots__ = ("header", "group")
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    header: _backup_pb2.BackupHeader
+    group: _backup_pb2.BackupGroup
+    def __init__(self, header: _Optional[_Union[_backup_pb2.BackupHeader, _Mapping]] = ..., group: _Optional[_Union[_backup_pb2.BackupGroup, _Mapping]] = ...) -> None: ...

@@ -52,7 +52,7 @@ TOO_STALE: ErrorCode
 UNCERTAIN: ErrorCode
 
 class Submission(_message.Message):
-    __slots__ = ("session", "sequence", "acknowledged_below", "principal", "auth_revision", "put", "delete", "delete_range", "txn", "increment", "compact", "session_open", "session_close", "set_member", "raise_level")
+    __slots__ = ("session", "sequence", "acknowledged_below", "principal", "auth_revision", "put", "delete", "delete_range", "txn", "increment", "compact", "session_open", "session_close", "hash_state", "set_member", "raise_level", "add_member", "replace_member", "join_member", "promote_member", "remove_member", "report_group", "recover_cluster")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_BELOW_FIELD_NUMBER: _ClassVar[int]
@@ -66,8 +66,16 @@ class Submission(_message.Message):
     COMPACT_FIELD_NUMBER: _ClassVar[int]
     SESSION_OPEN_FIELD_NUMBER: _ClassVar[int]
     SESSION_CLOSE_FIELD_NUMBER: _ClassVar[int]
+    HASH_STATE_FIELD_NUMBER: _ClassVar[int]
     SET_MEMBER_FIELD_NUMBER: _ClassVar[int]
     RAISE_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    ADD_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    REPLACE_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    JOIN_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    PROMOTE_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    REMOVE_MEMBER_FIELD_NUMBER: _ClassVar[int]
+    REPORT_GROUP_FIELD_NUMBER: _ClassVar[int]
+    RECOVER_CLUSTER_FIELD_NUMBER: _ClassVar[int]
     session: int
     sequence: int
     acknowledged_below: int
@@ -81,9 +89,17 @@ class Submission(_message.Message):
     compact: Compact
     session_open: SessionOpen
     session_close: SessionClose
+    hash_state: HashState
     set_member: SetMember
     raise_level: RaiseLevel
-    def __init__(self, session: _Optional[int] = ..., sequence: _Optional[int] = ..., acknowledged_below: _Optional[int] = ..., principal: _Optional[int] = ..., auth_revision: _Optional[int] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRange, _Mapping]] = ..., txn: _Optional[_Union[Txn, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., compact: _Optional[_Union[Compact, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ..., set_member: _Optional[_Union[SetMember, _Mapping]] = ..., raise_level: _Optional[_Union[RaiseLevel, _Mapping]] = ...) -> None: ...
+    add_member: AddMember
+    replace_member: ReplaceMember
+    join_member: JoinMember
+    promote_member: PromoteMember
+    remove_member: RemoveMember
+    report_group: ReportGroup
+    recover_cluster: RecoverCluster
+    def __init__(self, session: _Optional[int] = ..., sequence: _Optional[int] = ..., acknowledged_below: _Optional[int] = ..., principal: _Optional[int] = ..., auth_revision: _Optional[int] = ..., put: _Optional[_Union[Put, _Mapping]] = ..., delete: _Optional[_Union[Delete, _Mapping]] = ..., delete_range: _Optional[_Union[DeleteRange, _Mapping]] = ..., txn: _Optional[_Union[Txn, _Mapping]] = ..., increment: _Optional[_Union[Increment, _Mapping]] = ..., compact: _Optional[_Union[Compact, _Mapping]] = ..., session_open: _Optional[_Union[SessionOpen, _Mapping]] = ..., session_close: _Optional[_Union[SessionClose, _Mapping]] = ..., hash_state: _Optional[_Union[HashState, _Mapping]] = ..., set_member: _Optional[_Union[SetMember, _Mapping]] = ..., raise_level: _Optional[_Union[RaiseLevel, _Mapping]] = ..., add_member: _Optional[_Union[AddMember, _Mapping]] = ..., replace_member: _Optional[_Union[ReplaceMember, _Mapping]] = ..., join_member: _Optional[_Union[JoinMember, _Mapping]] = ..., promote_member: _Optional[_Union[PromoteMember, _Mapping]] = ..., remove_member: _Optional[_Union[RemoveMember, _Mapping]] = ..., report_group: _Optional[_Union[ReportGroup, _Mapping]] = ..., recover_cluster: _Optional[_Union[RecoverCluster, _Mapping]] = ...) -> None: ...
 
 class CommandBatch(_message.Message):
     __slots__ = ("submissions",)
@@ -227,6 +243,12 @@ class SessionClose(_message.Message):
     session: int
     def __init__(self, session: _Optional[int] = ...) -> None: ...
 
+class HashState(_message.Message):
+    __slots__ = ("format",)
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    format: int
+    def __init__(self, format: _Optional[int] = ...) -> None: ...
+
 class SetMember(_message.Message):
     __slots__ = ("identity", "name", "address", "supported_level")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
@@ -244,6 +266,128 @@ class RaiseLevel(_message.Message):
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     level: int
     def __init__(self, level: _Optional[int] = ...) -> None: ...
+
+class AddMember(_message.Message):
+    __slots__ = ("name", "address", "learner")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    address: str
+    learner: bool
+    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., learner: bool = ...) -> None: ...
+
+class ReplaceMember(_message.Message):
+    __slots__ = ("name", "new_name", "address")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    NEW_NAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    new_name: str
+    address: str
+    def __init__(self, name: _Optional[str] = ..., new_name: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
+
+class JoinMember(_message.Message):
+    __slots__ = ("identity", "name", "address", "supported_level")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTED_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    identity: int
+    name: str
+    address: str
+    supported_level: int
+    def __init__(self, identity: _Optional[int] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., supported_level: _Optional[int] = ...) -> None: ...
+
+class PromoteMember(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class RemoveMember(_message.Message):
+    __slots__ = ("name",)
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    def __init__(self, name: _Optional[str] = ...) -> None: ...
+
+class ReportGroup(_message.Message):
+    __slots__ = ("report",)
+    REPORT_FIELD_NUMBER: _ClassVar[int]
+    report: GroupReport
+    def __init__(self, report: _Optional[_Union[GroupReport, _Mapping]] = ...) -> None: ...
+
+class RecoverCluster(_message.Message):
+    __slots__ = ("survivor", "groups")
+    SURVIVOR_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    survivor: MemberInfo
+    groups: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, survivor: _Optional[_Union[MemberInfo, _Mapping]] = ..., groups: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class MemberInfo(_message.Message):
+    __slots__ = ("identity", "name", "address", "supported_level", "learner", "leaving_since")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    SUPPORTED_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
+    LEAVING_SINCE_FIELD_NUMBER: _ClassVar[int]
+    identity: int
+    name: str
+    address: str
+    supported_level: int
+    learner: bool
+    leaving_since: int
+    def __init__(self, identity: _Optional[int] = ..., name: _Optional[str] = ..., address: _Optional[str] = ..., supported_level: _Optional[int] = ..., learner: bool = ..., leaving_since: _Optional[int] = ...) -> None: ...
+
+class ExpectedMember(_message.Message):
+    __slots__ = ("name", "address", "learner", "replaces")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    LEARNER_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    address: str
+    learner: bool
+    replaces: int
+    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., learner: bool = ..., replaces: _Optional[int] = ...) -> None: ...
+
+class Seat(_message.Message):
+    __slots__ = ("identity", "voter", "replaces")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    VOTER_FIELD_NUMBER: _ClassVar[int]
+    REPLACES_FIELD_NUMBER: _ClassVar[int]
+    identity: int
+    voter: bool
+    replaces: int
+    def __init__(self, identity: _Optional[int] = ..., voter: bool = ..., replaces: _Optional[int] = ...) -> None: ...
+
+class Placement(_message.Message):
+    __slots__ = ("group", "version", "seats")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEATS_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    version: int
+    seats: _containers.RepeatedCompositeFieldContainer[Seat]
+    def __init__(self, group: _Optional[int] = ..., version: _Optional[int] = ..., seats: _Optional[_Iterable[_Union[Seat, _Mapping]]] = ...) -> None: ...
+
+class GroupReport(_message.Message):
+    __slots__ = ("group", "index", "version", "voters", "learners", "next_replica")
+    GROUP_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    VOTERS_FIELD_NUMBER: _ClassVar[int]
+    LEARNERS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_REPLICA_FIELD_NUMBER: _ClassVar[int]
+    group: int
+    index: int
+    version: int
+    voters: _containers.RepeatedScalarFieldContainer[int]
+    learners: _containers.RepeatedScalarFieldContainer[int]
+    next_replica: int
+    def __init__(self, group: _Optional[int] = ..., index: _Optional[int] = ..., version: _Optional[int] = ..., voters: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., next_replica: _Optional[int] = ...) -> None: ...
 
 class Query(_message.Message):
     __slots__ = ("get", "range", "members", "consistency", "staleness_ms_max")
@@ -418,12 +562,18 @@ class RangeResult(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., items: _Optional[_Iterable[_Union[Item, _Mapping]]] = ..., count: _Optional[int] = ..., next_key: _Optional[bytes] = ...) -> None: ...
 
 class MembersResult(_message.Message):
-    __slots__ = ("members", "level")
+    __slots__ = ("members", "level", "expected", "placements", "reports")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
-    members: _containers.RepeatedCompositeFieldContainer[SetMember]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    PLACEMENTS_FIELD_NUMBER: _ClassVar[int]
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    members: _containers.RepeatedCompositeFieldContainer[MemberInfo]
     level: int
-    def __init__(self, members: _Optional[_Iterable[_Union[SetMember, _Mapping]]] = ..., level: _Optional[int] = ...) -> None: ...
+    expected: _containers.RepeatedCompositeFieldContainer[ExpectedMember]
+    placements: _containers.RepeatedCompositeFieldContainer[Placement]
+    reports: _containers.RepeatedCompositeFieldContainer[GroupReport]
+    def __init__(self, members: _Optional[_Iterable[_Union[MemberInfo, _Mapping]]] = ..., level: _Optional[int] = ..., expected: _Optional[_Iterable[_Union[ExpectedMember, _Mapping]]] = ..., placements: _Optional[_Iterable[_Union[Placement, _Mapping]]] = ..., reports: _Optional[_Iterable[_Union[GroupReport, _Mapping]]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "leader", "oldest_revision", "retry_after_ms")

@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PeerHello(_message.Message):
-    __slots__ = ("wire_version_min", "wire_version_max", "cluster_id", "identity", "boot", "supported_level", "name", "initial_cluster_hash", "fresh", "process")
+    __slots__ = ("wire_version_min", "wire_version_max", "cluster_id", "identity", "boot", "supported_level", "name", "initial_cluster_hash", "fresh", "process", "address", "joining")
     WIRE_VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
     WIRE_VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -17,6 +17,8 @@ class PeerHello(_message.Message):
     INITIAL_CLUSTER_HASH_FIELD_NUMBER: _ClassVar[int]
     FRESH_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    JOINING_FIELD_NUMBER: _ClassVar[int]
     wire_version_min: int
     wire_version_max: int
     cluster_id: bytes
@@ -27,10 +29,12 @@ class PeerHello(_message.Message):
     initial_cluster_hash: bytes
     fresh: bool
     process: int
-    def __init__(self, wire_version_min: _Optional[int] = ..., wire_version_max: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., identity: _Optional[int] = ..., boot: _Optional[int] = ..., supported_level: _Optional[int] = ..., name: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., fresh: bool = ..., process: _Optional[int] = ...) -> None: ...
+    address: str
+    joining: bool
+    def __init__(self, wire_version_min: _Optional[int] = ..., wire_version_max: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., identity: _Optional[int] = ..., boot: _Optional[int] = ..., supported_level: _Optional[int] = ..., name: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., fresh: bool = ..., process: _Optional[int] = ..., address: _Optional[str] = ..., joining: bool = ...) -> None: ...
 
 class Bootstrap(_message.Message):
-    __slots__ = ("cluster_id", "members", "partitions", "replicas", "protocol", "initial_cluster_hash", "settings")
+    __slots__ = ("cluster_id", "members", "partitions", "replicas", "protocol", "initial_cluster_hash", "settings", "recovered_from")
     class SettingsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +49,7 @@ class Bootstrap(_message.Message):
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     INITIAL_CLUSTER_HASH_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    RECOVERED_FROM_FIELD_NUMBER: _ClassVar[int]
     cluster_id: bytes
     members: _containers.RepeatedCompositeFieldContainer[InitialMember]
     partitions: int
@@ -52,7 +57,8 @@ class Bootstrap(_message.Message):
     protocol: str
     initial_cluster_hash: bytes
     settings: _containers.ScalarMap[str, int]
-    def __init__(self, cluster_id: _Optional[bytes] = ..., members: _Optional[_Iterable[_Union[InitialMember, _Mapping]]] = ..., partitions: _Optional[int] = ..., replicas: _Optional[int] = ..., protocol: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., settings: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    recovered_from: bytes
+    def __init__(self, cluster_id: _Optional[bytes] = ..., members: _Optional[_Iterable[_Union[InitialMember, _Mapping]]] = ..., partitions: _Optional[int] = ..., replicas: _Optional[int] = ..., protocol: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., settings: _Optional[_Mapping[str, int]] = ..., recovered_from: _Optional[bytes] = ...) -> None: ...
 
 class InitialMember(_message.Message):
     __slots__ = ("identity", "name", "address")
@@ -65,17 +71,19 @@ class InitialMember(_message.Message):
     def __init__(self, identity: _Optional[int] = ..., name: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class PeerFrame(_message.Message):
-    __slots__ = ("hello", "bootstrap", "envelopes")
+    __slots__ = ("hello", "bootstrap", "envelopes", "members")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BOOTSTRAP_FIELD_NUMBER: _ClassVar[int]
     ENVELOPES_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     hello: PeerHello
     bootstrap: Bootstrap
     envelopes: _containers.RepeatedCompositeFieldContainer[Envelope]
-    def __init__(self, hello: _Optional[_Union[PeerHello, _Mapping]] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., envelopes: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ...) -> None: ...
+    members: _containers.RepeatedCompositeFieldContainer[InitialMember]
+    def __init__(self, hello: _Optional[_Union[PeerHello, _Mapping]] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., envelopes: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., members: _Optional[_Iterable[_Union[InitialMember, _Mapping]]] = ...) -> None: ...
 
 class Envelope(_message.Message):
-    __slots__ = ("group", "source_replica", "target_replica", "pre_vote_request", "pre_vote_response", "vote_request", "vote_response", "append_request", "append_response", "heartbeat_request", "heartbeat_response", "timeout_now", "farewell", "snapshot_chunk", "snapshot_response", "replica_removed")
+    __slots__ = ("group", "source_replica", "target_replica", "pre_vote_request", "pre_vote_response", "vote_request", "vote_response", "append_request", "append_response", "heartbeat_request", "heartbeat_response", "timeout_now", "farewell", "snapshot_chunk", "snapshot_response", "replica_removed", "group_call", "state_hash", "state_damage", "snapshot_wanted")
     GROUP_FIELD_NUMBER: _ClassVar[int]
     SOURCE_REPLICA_FIELD_NUMBER: _ClassVar[int]
     TARGET_REPLICA_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +100,10 @@ class Envelope(_message.Message):
     SNAPSHOT_CHUNK_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_RESPONSE_FIELD_NUMBER: _ClassVar[int]
     REPLICA_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    GROUP_CALL_FIELD_NUMBER: _ClassVar[int]
+    STATE_HASH_FIELD_NUMBER: _ClassVar[int]
+    STATE_DAMAGE_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_WANTED_FIELD_NUMBER: _ClassVar[int]
     group: int
     source_replica: int
     target_replica: int
@@ -108,7 +120,11 @@ class Envelope(_message.Message):
     snapshot_chunk: SnapshotChunk
     snapshot_response: SnapshotResponse
     replica_removed: ReplicaRemoved
-    def __init__(self, group: _Optional[int] = ..., source_replica: _Optional[int] = ..., target_replica: _Optional[int] = ..., pre_vote_request: _Optional[_Union[PreVoteRequest, _Mapping]] = ..., pre_vote_response: _Optional[_Union[PreVoteResponse, _Mapping]] = ..., vote_request: _Optional[_Union[VoteRequest, _Mapping]] = ..., vote_response: _Optional[_Union[VoteResponse, _Mapping]] = ..., append_request: _Optional[_Union[AppendRequest, _Mapping]] = ..., append_response: _Optional[_Union[AppendResponse, _Mapping]] = ..., heartbeat_request: _Optional[_Union[HeartbeatRequest, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponse, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., farewell: _Optional[_Union[Farewell, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., snapshot_response: _Optional[_Union[SnapshotResponse, _Mapping]] = ..., replica_removed: _Optional[_Union[ReplicaRemoved, _Mapping]] = ...) -> None: ...
+    group_call: GroupCall
+    state_hash: StateHash
+    state_damage: StateDamage
+    snapshot_wanted: SnapshotWanted
+    def __init__(self, group: _Optional[int] = ..., source_replica: _Optional[int] = ..., target_replica: _Optional[int] = ..., pre_vote_request: _Optional[_Union[PreVoteRequest, _Mapping]] = ..., pre_vote_response: _Optional[_Union[PreVoteResponse, _Mapping]] = ..., vote_request: _Optional[_Union[VoteRequest, _Mapping]] = ..., vote_response: _Optional[_Union[VoteResponse, _Mapping]] = ..., append_request: _Optional[_Union[AppendRequest, _Mapping]] = ..., append_response: _Optional[_Union[AppendResponse, _Mapping]] = ..., heartbeat_request: _Optional[_Union[HeartbeatRequest, _Mapping]] = ..., heartbeat_response: _Optional[_Union[HeartbeatResponse, _Mapping]] = ..., timeout_now: _Optional[_Union[TimeoutNow, _Mapping]] = ..., farewell: _Optional[_Union[Farewell, _Mapping]] = ..., snapshot_chunk: _Optional[_Union[SnapshotChunk, _Mapping]] = ..., snapshot_response: _Optional[_Union[SnapshotResponse, _Mapping]] = ..., replica_removed: _Optional[_Union[ReplicaRemoved, _Mapping]] = ..., group_call: _Optional[_Union[GroupCall, _Mapping]] = ..., state_hash: _Optional[_Union[StateHash, _Mapping]] = ..., state_damage: _Optional[_Union[StateDamage, _Mapping]] = ..., snapshot_wanted: _Optional[_Union[SnapshotWanted, _Mapping]] = ...) -> None: ...
 
 class Entry(_message.Message):
     __slots__ = ("index", "term", "kind", "stamp", "level", "payload")
@@ -135,18 +151,20 @@ class Member(_message.Message):
     def __init__(self, replica: _Optional[int] = ..., identity: _Optional[int] = ...) -> None: ...
 
 class Configuration(_message.Message):
-    __slots__ = ("voters", "outgoing", "learners", "members", "next_replica")
+    __slots__ = ("voters", "outgoing", "learners", "members", "next_replica", "version")
     VOTERS_FIELD_NUMBER: _ClassVar[int]
     OUTGOING_FIELD_NUMBER: _ClassVar[int]
     LEARNERS_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     NEXT_REPLICA_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     voters: _containers.RepeatedScalarFieldContainer[int]
     outgoing: _containers.RepeatedScalarFieldContainer[int]
     learners: _containers.RepeatedScalarFieldContainer[int]
     members: _containers.RepeatedCompositeFieldContainer[Member]
     next_replica: int
-    def __init__(self, voters: _Optional[_Iterable[int]] = ..., outgoing: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., next_replica: _Optional[int] = ...) -> None: ...
+    version: int
+    def __init__(self, voters: _Optional[_Iterable[int]] = ..., outgoing: _Optional[_Iterable[int]] = ..., learners: _Optional[_Iterable[int]] = ..., members: _Optional[_Iterable[_Union[Member, _Mapping]]] = ..., next_replica: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
 
 class PreVoteRequest(_message.Message):
     __slots__ = ("term", "last_index", "last_term", "connection_lost")
@@ -314,8 +332,38 @@ class SnapshotResponse(_message.Message):
     refused: bool
     def __init__(self, term: _Optional[int] = ..., transfer: _Optional[int] = ..., next_number: _Optional[int] = ..., refused: bool = ...) -> None: ...
 
+class GroupCall(_message.Message):
+    __slots__ = ("submission",)
+    SUBMISSION_FIELD_NUMBER: _ClassVar[int]
+    submission: bytes
+    def __init__(self, submission: _Optional[bytes] = ...) -> None: ...
+
 class ReplicaRemoved(_message.Message):
     __slots__ = ("replica",)
     REPLICA_FIELD_NUMBER: _ClassVar[int]
     replica: int
     def __init__(self, replica: _Optional[int] = ...) -> None: ...
+
+class StateHash(_message.Message):
+    __slots__ = ("index", "hash")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    hash: int
+    def __init__(self, index: _Optional[int] = ..., hash: _Optional[int] = ...) -> None: ...
+
+class StateDamage(_message.Message):
+    __slots__ = ("term", "index", "hash")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    index: int
+    hash: int
+    def __init__(self, term: _Optional[int] = ..., index: _Optional[int] = ..., hash: _Optional[int] = ...) -> None: ...
+
+class SnapshotWanted(_message.Message):
+    __slots__ = ("term",)
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    def __init__(self, term: _Optional[int] = ...) -> None: ...

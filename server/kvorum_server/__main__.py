@@ -1,6 +1,7 @@
 """``kvorum-server``: one node as a process.
 
-Options, logging, the event loop and the exit code; everything else is in ``node.py``. Whatever an
+Options, logging, the event loop and the exit code; everything else is in ``node.py``, and in
+``offline`` for the tools that work on data directories (``kvorum-server restore``). Whatever an
 operator can put right, a wrong option, a port in use, a damaged directory, is one line on standard
 error and an exit code, never a traceback: 2 for a wrong option, 1 for everything else, 0 for a stop
 that was asked for. Assertions guard the data, so a process without them refuses to start.
@@ -11,6 +12,7 @@ import os
 import sys
 from collections.abc import Coroutine
 
+from kvorum_server import offline
 from kvorum_server.config import Config, ConfigError
 from kvorum_server.options import load
 
@@ -21,6 +23,8 @@ def main() -> None:
         sys.exit(
             "kvorum-server: assertions are off (python -O); they guard the data: leave them on"
         )
+    if len(sys.argv) > 1 and sys.argv[1] in offline.TOOLS:
+        sys.exit(offline.run(sys.argv[1], sys.argv[2:]))
     try:
         config = load(sys.argv[1:], os.environ)
     except ConfigError as error:

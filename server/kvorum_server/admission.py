@@ -20,6 +20,7 @@ from kvorum_proto.command_pb2 import (
     ErrorCode,
     Result,
     Submission,
+    Txn,
 )
 from kvorum_server.config import Config
 from kvorum_server.state_machine import StateMachine
@@ -27,6 +28,11 @@ from kvorum_server.state_machine import StateMachine
 FREEING_COMMANDS = frozenset({"delete", "delete_range", "compact", "session_open", "session_close"})
 """What a node with a full disk still admits: commands that free space, and the session of a new
 client that wants to."""
+
+DRAIN_MS = 250
+"""About how long a node takes to serve all that it holds when it holds as much as it may."""
+
+RETRY_MS_MIN, RETRY_MS_MAX = 20, 2000
 
 
 @dataclass(slots=True)
@@ -38,6 +44,7 @@ class Batch:
     """(connection, ids) in the order of the submissions."""
     encoded: list[bytes] = field(default_factory=list)
     size: int = 0
+    weight: int = 0
 
     def payload(self) -> bytes:
         """The payload of the entry."""
@@ -61,10 +68,21 @@ def error_result(code: ErrorCode, message: str, **details: str | int) -> bytes:
     return Result(error=error).SerializeToString()
 
 
-def busy_result(retry_after_ms: int) -> bytes:
+def retry_after_ms(backlog: float) -> int:
+    """When who is refused should come back: about when the backlog is worked off.
+
+    ``backlog`` is what has to be done first, in units of what a node holds at most.
+
+    >>> [retry_after_ms(backlog) for backlog in (0.0, 0.5, 1.0, 3.0, 1000.0)]
+    [20, 125, 250, 750, 2000]
+    """
+    return max(RETRY_MS_MIN, min(RETRY_MS_MAX, int(DRAIN_MS * backlog)))
+
+
+def busy_result(pause_ms: int) -> bytes:
     """An encoded Result: nothing was done, try again after a while."""
     return error_result(
-        BUSY, "the node has too much to do; try again shortly", retry_after_ms=retry_after_ms
+        BUSY, "the node has too much to do; try again shortly", retry_after_ms=pause_ms
     )
 
 
@@ -135,34 +153,43 @@ def _without(
 
 
 class Batcher:
-    """Packs the admitted commands of a turn into as few entries as the limits allow."""
+    """Packs the admitted commands of a turn into as few entries as the limits allow.
+
+    An entry is applied in one piece, on every replica, while heartbeats wait. So it is not only
+    the number of commands and bytes that has a limit but also their *weight*: a command that may
+    touch a thousand keys counts as a thousand.
+    """
 
     def __init__(self, config: Config) -> None:
         self._commands_max = config.entry_commands_max
         self._bytes_max = config.entry_bytes_max
+        self._range_weight = config.range_keys_max
         self.batches: list[Batch] = []
 
     def add(self, connection: int, admitted: Admitted) -> None:
         """Queues admitted commands behind those that came before."""
-        count = len(admitted.submissions)
-        if count == 0:
+        if not admitted.submissions:
             return
-        if count > 1 and (count > self._commands_max or len(admitted.encoded) > self._bytes_max):
+        weight = sum(self._weight(submission) for submission in admitted.submissions)
+        self._add(connection, admitted, weight)
+
+    def _add(self, connection: int, admitted: Admitted, weight: int) -> None:
+        is_large = weight > self._commands_max or len(admitted.encoded) > self._bytes_max
+        if is_large and len(admitted.submissions) > 1:
             self._add_in_parts(connection, admitted)
             return
-        batch = self._batch_with_room(count, len(admitted.encoded))
+        batch = self._batch_with_room(weight, len(admitted.encoded))
         batch.submissions += admitted.submissions
         batch.takers.append((connection, admitted.ids))
         batch.encoded.append(admitted.encoded)
         batch.size += len(admitted.encoded)
+        batch.weight += weight
 
-    def _batch_with_room(self, count: int, size: int) -> Batch:
+    def _batch_with_room(self, weight: int, size: int) -> Batch:
         if self.batches:
             batch = self.batches[-1]
-            if (
-                len(batch.submissions) + count <= self._commands_max
-                and batch.size + size <= self._bytes_max
-            ):
+            has_room = batch.weight + weight <= self._commands_max
+            if has_room and batch.size + size <= self._bytes_max:
                 return batch
         self.batches.append(Batch())
         return self.batches[-1]
@@ -171,6 +198,23 @@ class Batcher:
         for submission, request in zip(admitted.submissions, admitted.ids, strict=True):
             encoded = CommandBatch(submissions=[submission]).SerializeToString()
             self.add(connection, Admitted([submission], [request], encoded))
+
+    def _weight(self, submission: Submission) -> int:
+        """About how many keys a command touches at most, in units of a put."""
+        if submission.HasField("txn"):
+            return self._weight_of_txn(submission.txn)
+        return self._range_weight if submission.HasField("delete_range") else 1
+
+    def _weight_of_txn(self, txn: Txn) -> int:
+        """The operations of both branches, and one range: all ranges share what one may touch."""
+        weight = 1 + len(txn.compares) + len(txn.success) + len(txn.failure)
+        touches_ranges = any(compare.range_end for compare in txn.compares)
+        for branch in (txn.success, txn.failure):
+            for operation in branch:
+                if operation.HasField("txn"):
+                    weight += self._weight_of_txn(operation.txn)
+                touches_ranges |= operation.HasField("range") or operation.HasField("delete_range")
+        return weight + self._range_weight if touches_ranges else weight
 
     def take(self) -> list[Batch]:
         """The batches of this turn; the next turn starts empty."""

@@ -56,7 +56,7 @@ class Checkpoints:
             self._begun_at = now
         config = self._config
         due = (
-            self._log_bytes >= config.checkpoint_bytes
+            self._log_bytes >= min(config.checkpoint_bytes, config.log_bytes_max)
             or self._log_entries >= config.checkpoint_entries
             or (self._log_entries > 0 and now - self._begun_at >= config.checkpoint_age_ms)
         )
@@ -66,20 +66,25 @@ class Checkpoints:
         self._begun_at = now
         self._log_bytes = self._log_entries = 0
         noted = {
-            group: (replica.space, replica.applied[0]) for group, replica in self._replicas.items()
+            group: (replica.space, replica.applied[0])
+            for group, replica in self._replicas.items()
+            if not replica.consensus.rebuilding
         }
         self.after_flush(lambda outbox: self._saved(noted, outbox))
 
     def _saved(self, noted: Mapping[GroupId, tuple[int, int]], outbox: Outbox) -> None:
         """The engine holds the noted state durably: say so in the log, then cut it.
 
-        A replica that went over to a snapshot meanwhile has a later state in another space.
+        A replica may have gone meanwhile; one that went over to a snapshot has a later state in
+        another space.
         """
         self._wanted = False
         saved = [
-            (self._replicas[group], index)
+            (replica, index)
             for group, (space, index) in noted.items()
-            if self._replicas[group].space == space
+            if (replica := self._replicas.get(group)) is not None
+            and replica.space == space
+            and not replica.consensus.rebuilding
         ]
         applied = tuple((replica.group, index) for replica, index in saved)
         outbox.records.append(CheckpointTaken(applied))

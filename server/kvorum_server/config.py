@@ -45,6 +45,11 @@ class Config:
         "The nodes of a new cluster, name=host:port,... with the addresses under which they reach "
         "each other; the first named one starts it.",
     )
+    join: str = _option(
+        "",
+        "host:port,... of members of a running cluster that this node joins; it must be expected "
+        "there (kvorum member add).",
+    )
     partitions: int = _option(1, "Partitions of a new cluster; fixed for its life.", 1)
     replicas: int = _option(3, "Replicas of each partition of a new cluster.", 1)
     consensus: str = _option("raft", "Consensus protocol of a new cluster.")
@@ -74,12 +79,25 @@ class Config:
     entry_bytes_max: int = _option(
         1 * MIB, "Bytes in one log entry; a larger command goes alone.", 1
     )
-    apply_commands_max: int = _option(4096, "Commands applied in one turn.", 1)
+    apply_commands_max: int = _option(
+        4096, "Commands applied, and single keys read, in one turn.", 1
+    )
     inbox_events_max: int = _option(8192, "Events waiting for a turn; beyond, clients get BUSY.", 1)
-    pending_commands_max: int = _option(16384, "Commands in flight on a leader; beyond: BUSY.", 1)
+    pending_commands_max: int = _option(
+        16384,
+        "Requests in flight on a node, and commands in a group; above half of it a connection gets "
+        "no more than its share, beyond it BUSY.",
+        1,
+    )
     client_connections_max: int = _option(1024, "Client streams on one node.", 1)
     client_outbox_bytes_max: int = _option(
         32 * MIB, "Replies waiting for one slow client before its stream is closed.", 1
+    )
+    replies_bytes_max: int = _option(
+        256 * MIB, "Replies waiting for all clients of a node; beyond, requests get BUSY.", 1
+    )
+    turn_reply_bytes_max: int = _option(
+        4 * MIB, "Bytes that queries are answered with in one turn; the rest waits for the next.", 1
     )
 
     # Sessions
@@ -91,7 +109,10 @@ class Config:
     # Log, checkpoints, snapshots
     log_bytes_max: int = _option(64 * MIB, "Uncut log in memory; beyond: checkpoint and cut.", 1)
     log_inflight_bytes_max: int = _option(
-        16 * MIB, "Log bytes that a leader appends before they are committed.", 1
+        16 * MIB,
+        "Log bytes that a leader appends before they are committed, and bytes of requests in "
+        "flight on a node, shared like pending_commands_max.",
+        1,
     )
     log_tail_entries: int = _option(1000, "Entries that a cut leaves for slow followers.", 0)
     segment_bytes: int = _option(16 * MIB, "Size of a write-ahead-log segment.", 4 * KIB)
@@ -103,10 +124,19 @@ class Config:
     )
     snapshot_chunk_bytes: int = _option(256 * KIB, "Size of a chunk of a snapshot.", 1)
     snapshot_window: int = _option(4, "Chunks of a snapshot on the way at once.", 1)
-    snapshot_timeout_ticks: int = _option(400, "A snapshot transfer without progress fails.", 1)
+    snapshot_timeout_ticks: int = _option(
+        400, "A snapshot transfer or backup without progress fails.", 1
+    )
+    backup_streams_max: int = _option(2, "Backups that a node serves at once; beyond: BUSY.", 0)
+    backup_slice_rows: int = _option(
+        500, "Rows that a backup reads before everything else gets its turn.", 1
+    )
 
     # Replication
     append_bytes_max: int = _option(1 * MIB, "Bytes in one append message.", 1)
+    learner_lag_entries_max: int = _option(
+        100, "A learner this close to the end of the log may become a voter.", 0
+    )
     append_inflight_max: int = _option(64, "Append messages on the way to one follower.", 1)
     peer_outbox_bytes_max: int = _option(
         64 * MIB, "Bytes waiting for one peer; beyond, messages are dropped (Raft repeats them).", 1
@@ -123,6 +153,10 @@ class Config:
     disk_reserve_bytes: int = _option(
         256 * MIB, "Free disk space below which writes are refused.", 0
     )
+    state_hash_interval_ms: int = _option(
+        600_000, "Log time between two comparisons of the replicas' states; 0 = never.", 0
+    )
+    state_hash_slice_rows: int = _option(1000, "Rows that a comparison reads in one tick.", 1)
     memtable_bytes: int = _option(32 * MIB, "RocksDB write buffer.", 64 * KIB)
     row_cache_bytes: int = _option(64 * MIB, "Current rows of a partition kept in memory.", 0)
     block_cache_bytes: int = _option(64 * MIB, "RocksDB block cache.", 0)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from kvorum_server.placement.catalog import CatalogMachine
 from kvorum_server.replica import Replica
-from kvorum_server.types import CATALOG_GROUP, FEATURE_LEVEL, GroupId, NodeId
+from kvorum_server.types import CATALOG_GROUP, FEATURE_LEVEL, Contact, GroupId, NodeId
 
 
 class Directory:
@@ -21,7 +21,14 @@ class Directory:
 
     @property
     def catalog(self) -> CatalogMachine | None:
-        """This node's copy of the catalog; None while it has none."""
+        """This node's copy of the catalog; None while it has none, or none to rely on because it
+        is being rebuilt.
+        """
+        replica = self._replicas.get(CATALOG_GROUP)
+        return None if replica is None or replica.consensus.rebuilding else self._last_known()
+
+    def _last_known(self) -> CatalogMachine | None:
+        """Old addresses are better than none, and an old level is understood by everybody."""
         replica = self._replicas.get(CATALOG_GROUP)
         if replica is None:
             return None
@@ -31,15 +38,22 @@ class Directory:
     @property
     def level(self) -> int:
         """The feature level under which this node's leaders propose."""
-        catalog = self.catalog
+        catalog = self._last_known()
         return FEATURE_LEVEL if catalog is None else catalog.level
 
     def addresses(self) -> dict[NodeId, tuple[str, str]]:
         """Name and address of every member, as the catalog has them."""
-        catalog = self.catalog
+        catalog = self._last_known()
         if catalog is None:
             return {}
         return {member.identity: (member.name, member.address) for member in catalog.members()}
+
+    def contacts(self) -> tuple[Contact, ...]:
+        """All members, this node included; none while it has no catalog."""
+        catalog = self.catalog
+        if catalog is None:
+            return ()
+        return tuple(Contact(one.address, one.name, one.identity) for one in catalog.members())
 
     def name_of(self, identity: NodeId | None) -> str:
         """The name of a member; empty when there is none."""

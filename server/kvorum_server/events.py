@@ -71,6 +71,20 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class Congested:
+    """Many replies wait for a client: its queries should wait, too, until it is relieved."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Relieved:
+    """A client has taken the replies that had waited for it."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
 class Appended:
     """All writes up to this number are durable."""
 
@@ -94,11 +108,26 @@ class Bootstrapped:
 
 
 @dataclass(frozen=True, slots=True)
+class Introduced:
+    """A node that belongs to no cluster yet has said hello and wants to join this one."""
+
+    identity: NodeId
+    name: str
+    address: str
+    supported_level: int
+
+
+@dataclass(frozen=True, slots=True)
 class TransferAsked:
     """An operator wants another leader; ``target`` None = the most caught-up voter."""
 
     group: GroupId
     target: NodeId | None
+
+
+@dataclass(frozen=True, slots=True)
+class CompareAsked:
+    """An operator wants the replicas of the groups that this node leads to compare their states."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +143,14 @@ Event = (
     | Proposed
     | Asked
     | Disconnected
+    | Congested
+    | Relieved
     | Appended
     | Flushed
     | Bootstrapped
+    | Introduced
     | TransferAsked
+    | CompareAsked
     | Stopping
 )
 

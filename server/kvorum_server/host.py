@@ -14,6 +14,7 @@
 no way out before the shell says ``Appended``.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 from kvorum_proto.command_pb2 import UNAVAILABLE, WRONG_GROUP
@@ -27,19 +28,25 @@ from kvorum_server.events import (
     Appended,
     Asked,
     Bootstrapped,
+    CompareAsked,
+    Congested,
     Disconnected,
     Effects,
     Event,
     Flushed,
+    Introduced,
     PeerConnected,
     PeerDisconnected,
     Proposed,
     Received,
+    Relieved,
     Stopping,
     Ticked,
     TransferAsked,
 )
-from kvorum_server.outbox import Outbox
+from kvorum_server.kv.backup import GroupView
+from kvorum_server.membership import Membership
+from kvorum_server.outbox import Allowance, Outbox
 from kvorum_server.placement.bootstrap import initial_configurations
 from kvorum_server.replica import Replica
 from kvorum_server.replicas import Replicas
@@ -47,9 +54,10 @@ from kvorum_server.snapshot import SnapshotReceiver
 from kvorum_server.state_machine import MachineStatus
 from kvorum_server.storage.engine import Engine
 from kvorum_server.storage.overlay import Overlay
-from kvorum_server.storage.record import BootstrapRecord, SnapshotInstalled
+from kvorum_server.storage.record import BootstrapRecord, SnapshotInstalled, StateRebuilt
 from kvorum_server.storage.recovery import Recovered
 from kvorum_server.types import (
+    CATALOG_GROUP,
     Envelope,
     GroupId,
     NodeId,
@@ -76,6 +84,7 @@ class Host:
         self.stopping = False
         self.peers: set[NodeId] = set()
         self._now = 0
+        self._cleared: GroupId = 0
         self._active: dict[GroupId, Replica] = {}
         self._overlay = Overlay(engine)
         self._replicas = Replicas(
@@ -84,10 +93,17 @@ class Host:
             recovered=recovered,
             randomness=randomness,
             leader_address=lambda group: self.directory.leader_address(group),
-            quorum_without=self._quorum_without,
+            quorum_without=lambda identity: self._membership.quorum_without(identity),
         )
         self.replicas = self._replicas.by_group
         self.directory = Directory(self.replicas)
+        self._membership = Membership(
+            identity=self.identity,
+            config=config,
+            replicas=self._replicas,
+            directory=self.directory,
+            peers=self.peers,
+        )
         self._writes = Writes()
         self._checkpoints = Checkpoints(config, self.replicas)
         if recovered.bootstrap is not None:
@@ -128,7 +144,7 @@ class Host:
         """Takes in what has happened up to ``now`` (monotonic milliseconds, sampled after the
         events).
         """
-        outbox = Outbox()
+        outbox = Outbox(allowance=Allowance.of(self.config), records=self._replicas.take_unwritten())
         self._now = now
         for replica in self._active.values():
             replica.at(now)
@@ -145,16 +161,19 @@ class Host:
         for replica in active:
             for space in replica.transfers.take_abandoned():
                 self._overlay.engine.drop(space)
+            replica.comparison.take_view(self._overlay.engine, replica.space)
             replica.requests.readers.serve(replica, outbox)
             replica.transfers.produce(replica, outbox)
             self._watch_transfer(replica)
         self._checkpoints.ask_when_due(now)
         effects = self._effects(outbox)
-        self._active = {
-            replica.group: replica
+        busy = [
+            replica
             for replica in active
             if replica.has_work or (replica.has_backlog and not self._is_held_up(replica))
-        }
+        ]
+        # Another one begins each turn, since what a turn may do is shared by all groups.
+        self._active = {replica.group: replica for replica in busy[1:] + busy[:1]}
         effects.again = bool(self._active)
         return effects
 
@@ -215,14 +234,26 @@ class Host:
             case Disconnected():
                 for replica in self.replicas.values():
                     replica.requests.forget(event.connection)
+            case Congested():
+                for replica in self.replicas.values():
+                    replica.requests.readers.pause(event.connection)
+            case Relieved():
+                for replica in self._activate_all():
+                    replica.requests.readers.resume(event.connection)
             case Flushed():
                 self._activate_all()
                 self._checkpoints.done(event.flush, outbox)
             case Bootstrapped():
                 self._bootstrap(event.bootstrap, outbox)
                 self._activate_all()
+            case Introduced():
+                self._activate_all()
+                self._membership.introduced(event, outbox)
             case TransferAsked():
                 self._transfer(event.group, event.target)
+            case CompareAsked():
+                for replica in self._activate_all():
+                    replica.comparison.ask()
             case Stopping():
                 self.stopping = True
                 self._hand_over()
@@ -247,9 +278,13 @@ class Host:
 
     def _receive(self, peer: NodeId, envelope: Envelope, outbox: Outbox) -> None:
         replica = self.replicas.get(envelope.group)
-        if replica is not None and replica.replica == envelope.target_replica:
+        target = envelope.target_replica
+        is_gone = target <= self._replicas.retired.get(envelope.group, 0)
+        if not is_gone and (replica is None or replica.replica != target):
+            replica = self._membership.begin(peer, envelope, outbox)
+        if replica is not None and replica.replica == target:
             self._activate(replica).step(peer, envelope, outbox)
-        elif envelope.target_replica <= self._replicas.retired.get(envelope.group, 0):
+        elif is_gone and not isinstance(envelope.message, ReplicaRemoved):
             outbox.send_message(
                 peer,
                 envelope.group,
@@ -286,7 +321,9 @@ class Host:
     def _confirm(self, write: int, outbox: Outbox) -> None:
         for done in self._writes.confirm(write):
             for held in done.held:
-                self._activate(self.replicas[held.group]).durable(held, outbox)
+                replica = self.replicas.get(held.group)
+                if replica is not None and replica.replica == held.replica:
+                    self._activate(replica).durable(held, outbox)
             for action in done.then:
                 action()
         for replica in self.replicas.values():
@@ -304,18 +341,33 @@ class Host:
 
     def _tick(self, free_bytes: int, outbox: Outbox) -> None:
         reserve = self.config.disk_reserve_bytes
-        if free_bytes < reserve:
+        if free_bytes < max(1, reserve):
             self.disk_full = True
         elif free_bytes >= 2 * reserve:
             self.disk_full = False
         for replica in self._activate_all():
             replica.requests.stopping = self.stopping
             replica.tick(self.disk_full, outbox)
-            replica.machine.clear_away()
+            replica.comparison.tick(replica, self.peers, outbox)
             if self.disk_full:
                 replica.leave_full_disk(self.peers)
+        self._clear_away()
         if self.stopping:
             self._hand_over()
+        else:
+            self._membership.tick(outbox)
+            for group, replica in list(self._active.items()):
+                if self.replicas.get(group) is not replica:
+                    del self._active[group]
+
+    def _clear_away(self) -> None:
+        """A slice of what compaction has forgotten, of one group a tick: the groups take turns."""
+        groups = sorted(self.replicas)
+        last = bisect_right(groups, self._cleared)
+        for group in groups[last:] + groups[:last]:
+            self._cleared = group
+            if self.replicas[group].machine.clear_away():
+                return
 
     def _transfer(self, group: GroupId, target: NodeId | None) -> None:
         replica = self.replicas.get(group)
@@ -341,27 +393,41 @@ class Host:
 
         Not if another transfer has taken its place meanwhile: its rows missed this flush.
         """
+        if self.replicas.get(replica.group) is not replica:
+            return
         if replica.transfers.receiver is not receiver:
             return
-        if not replica.consensus.install(receiver.meta):
+        consensus, meta = replica.consensus, receiver.meta
+        keeps_log = consensus.rebuilding and consensus.rebuild(meta)
+        if not keeps_log and not consensus.install(meta):
             replica.transfers.abandon()
             return
         replica.transfers.receiver = None
+        place = replica.group, replica.replica, receiver.space
         outbox.records.append(
-            SnapshotInstalled(replica.group, replica.replica, receiver.space, receiver.meta)
+            StateRebuilt(*place, meta.index) if keeps_log else SnapshotInstalled(*place, meta)
         )
         old_space = replica.space
         machine = self._replicas.make_machine(replica.group, receiver.space)
-        replica.install(receiver.space, machine, receiver.meta)
+        replica.install(receiver.space, machine, meta, keeps_log=keeps_log)
         outbox.when_durable.append(lambda: self._overlay.engine.drop(old_space))
         outbox.transitions.append(
-            replica.transition("snapshot installed", {"index": receiver.meta.index})
+            replica.transition("snapshot installed", {"index": meta.index})
         )
 
     # --- Looking ---
 
-    def _quorum_without(self, identity: NodeId) -> str:
-        return ""
+    def view(self, group: GroupId) -> GroupView | None:
+        """The items of a group, between two turns; None where its state is not here or lost."""
+        replica = self.replicas.get(group)
+        if replica is None or group == CATALOG_GROUP or replica.consensus.rebuilding:
+            return None
+        return GroupView(group, replica.space, self._overlay.engine.snapshot())
+
+    @property
+    def was_removed(self) -> bool:
+        """Whether this node was a member and is one no more: no group has a replica here."""
+        return CATALOG_GROUP in self._replicas.retired and not self.replicas
 
     @property
     def leads(self) -> bool:

@@ -75,6 +75,19 @@ class InitialCluster:
         return dict(self.members)
 
 
+def parse_addresses(text: str) -> tuple[str, ...]:
+    """The addresses of ``host:port,...``; raises :class:`ConfigError` naming the wrong one.
+
+    >>> parse_addresses("10.0.0.1:7400, 10.0.0.2:7400,")
+    ('10.0.0.1:7400', '10.0.0.2:7400')
+    """
+    addresses = tuple(part.strip() for part in text.split(",") if part.strip())
+    for address in addresses:
+        split_address(address)
+    _refuse_duplicates("address", addresses)
+    return addresses
+
+
 def check_name(name: str) -> None:
     """Raises :class:`ConfigError` unless ``name`` can stand for a node in texts and tables."""
     if not _NAME.fullmatch(name):

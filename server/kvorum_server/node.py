@@ -17,13 +17,12 @@ told in one line, a bug with its traceback.
 import asyncio
 import contextlib
 import gc
-import random
 import secrets
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from importlib import metadata
+from pathlib import Path
 
 import grpc.aio
 import structlog
@@ -42,27 +41,24 @@ from kvorum_server.events import (
     Transition,
 )
 from kvorum_server.greeting import Greeting
-from kvorum_server.host import Host
-from kvorum_server.initial_cluster import InitialCluster
+from kvorum_server.initial_cluster import InitialCluster, parse_addresses
 from kvorum_server.log_writer import LogWriter
+from kvorum_server.opening import leave_note, open_state
+from kvorum_server.pace import Pace
 from kvorum_server.placement.bootstrap import make_bootstrap
+from kvorum_server.rpc.backup import Backups
 from kvorum_server.rpc.handshake import Self
 from kvorum_server.rpc.peers import Peers
 from kvorum_server.rpc.server import make_server
 from kvorum_server.rpc.services import Services
-from kvorum_server.status import node_status
-from kvorum_server.storage.disk import DiskFull
-from kvorum_server.storage.errors import NoRoom, StorageError
-from kvorum_server.storage.filedisk import FileDisk
-from kvorum_server.storage.rocksdb import RocksEngine
-from kvorum_server.storage.wal import WriteAheadLog
-from kvorum_server.types import FEATURE_LEVEL, NodeId
+from kvorum_server.status import backup_header, node_status
+from kvorum_server.storage.data_directory import must_join, open_log
+from kvorum_server.storage.errors import StorageError
+from kvorum_server.types import FEATURE_LEVEL, Contact, NodeId
 from kvorum_server.worker import Worker
 
 FREE_SPACE_TICKS = 40
 """Ticks between two looks at the free disk space: one second by default."""
-
-LAG_WINDOW_SECONDS = 10.0
 
 
 class Node:
@@ -71,19 +67,17 @@ class Node:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.version = metadata.version("kvorum")
-        if not config.initial_cluster:
-            raise ConfigError(
-                "initial_cluster is missing; name the nodes of the cluster, this one included: "
-                f"--initial-cluster {config.name}={config.listen}"
-            )
-        self.initial_cluster = InitialCluster.parse(config.initial_cluster)
+        self.joins = parse_addresses(config.join)
+        self.initial_cluster = (
+            InitialCluster.parse(config.initial_cluster) if config.initial_cluster else None
+        )
         self._log = structlog.get_logger().bind(node=config.name)
         self._inbox: list[Event] = []
         self._turn_scheduled = False
         self._ticks = 0
         self._free_bytes = 0
         self._engine_is_behind = False
-        self._lags: deque[tuple[float, float]] = deque()
+        self._too_many_replies = False
         self._started = time.monotonic()
         self._stopped: asyncio.Future[int]
         self._process = secrets.randbits(64)
@@ -113,54 +107,73 @@ class Node:
             resources.callback(self._flush_worker.stop)
             resources.callback(self._log_writer.stop)
             self._make_parts()
-            server = await make_server(self.config, self.services, self.peers)
+            server = await make_server(self.config, self.services, self.peers, self.backups)
             gc.collect()
             gc.freeze()
             for name in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(name, self._begin_stop)
-            self._next_tick = self._loop.time()
+            self._pace = Pace(
+                tick_seconds=self.config.tick_ms / 1000,
+                stall_seconds=self.config.election_timeout_ms / 2000,
+                now=self._loop.time(),
+            )
             self._tick()
-            self.peers.start()
+            self.peers.refresh()
             self._log.info(
                 "serving", address=self.config.listen, identity=f"{self.host.identity:016x}"
             )
             try:
                 return await self._stopped
+            except StorageError as error:
+                leave_note(self.config, error)
+                raise
             finally:
                 await self._close(server)
                 self._log.info("stopped")
 
     def _open(self, resources: contextlib.ExitStack) -> None:
         """Opens log and engine; raises a StorageError with one line when that cannot be."""
-        disk = FileDisk(self.config.data / "log")
-        resources.callback(disk.close)
-        try:
-            self.wal, recovered = WriteAheadLog.open(
-                disk,
-                segment_bytes=self.config.segment_bytes,
-                new_identity=lambda: secrets.randbits(64) or 1,
-            )
-        except DiskFull:
-            raise NoRoom(str(disk.path), disk.free_bytes()) from None
-        resources.callback(self.wal.close)
-        self.disk = disk
+        opened = open_log(
+            self.config.data,
+            segment_bytes=self.config.segment_bytes,
+            new_identity=lambda: secrets.randbits(64) or 1,
+            may_join=bool(self._others()),
+        )
+        resources.callback(opened.close)
+        self.wal, self.disk, recovered = opened.log, opened.disk, opened.recovered
+        if opened.damage is not None:
+            self._log.error("quarantined", damage=opened.damage.found, moved_to=str(opened.place))
+        if must_join(self.config.data, recovered):
+            self._join_again()
         if recovered.torn_bytes:
             self._log.info("torn tail cut", bytes=recovered.torn_bytes)
-        self.engine = RocksEngine(self.config.data / "state", self.config)
+        self.engine, self.host = open_state(self.config, recovered, self._state_moved)
         resources.callback(self.engine.close)
-        self.host = Host(
-            config=self.config, engine=self.engine, recovered=recovered, randomness=random.Random()
-        )
         self.greeting = Greeting(self.host, self.config.name)
+
+    def _others(self) -> tuple[str, ...]:
+        """Where other nodes of the cluster may be, as the operator has named them."""
+        named = self.initial_cluster.members if self.initial_cluster is not None else ()
+        return self.joins or tuple(address for name, address in named if name != self.config.name)
+
+    def _join_again(self) -> None:
+        """The log of this node was lost: it can only come back as a new one, through the others."""
+        self.joins = self._others()
+        if not self.joins:
+            raise ConfigError(
+                f"{self.config.data} has a quarantined log: this node belonged to a cluster and "
+                "must not found another one; name members of it in --join, or restore a backup"
+            )
+        self._log.warning("must join again", remedy=f"kvorum member replace {self.config.name}")
+
+    def _state_moved(self, damage: StorageError, place: Path) -> None:
+        self._log.error("state damaged", reason=str(damage), quarantine=str(place))
 
     def _make_parts(self) -> None:
         bootstrap = self.host.bootstrap
-        members = self.initial_cluster.addresses
-        if bootstrap is not None:
-            members = {member.name: member.address for member in bootstrap.members}
         self.peers = Peers(
             config=self.config,
-            members=members,
+            contacts=self._contacts,
             myself=self._myself,
             post=self.post,
             found=self._found,
@@ -172,13 +185,20 @@ class Node:
             config=self.config,
             post=self.post,
             overloaded=self._overloaded,
+            engine_is_behind=lambda: self._engine_is_behind,
             hello=self.server_hello,
             status=lambda: node_status(self),
             resolve=self._resolve,
             leader_name=self._leader_name,
             fail=self._fail,
         )
-        if len(members) == 1 and bootstrap is None:
+        self.backups = Backups(
+            config=self.config,
+            header=lambda: backup_header(self.host, self.version),
+            view=self.host.view,
+            fail=self._fail,
+        )
+        if bootstrap is None and not self.joins and not self._contacts():
             alone = self._found({})
             assert alone is not None
             self._inbox.append(Bootstrapped(alone))
@@ -225,6 +245,13 @@ class Node:
         if not self._stopped.done():
             self._stopped.set_exception(ConfigError(reason))
 
+    def _leave(self) -> None:
+        """Ends the node because it is a member no more, as its operator wanted."""
+        if not self._stopped.done():
+            reason = "removed from the cluster; its data is of no use any more and may be deleted"
+            self._log.info("leaving", reason=reason, data=str(self.config.data))
+            self._stopped.set_result(0)
+
     # --- The pump ---
 
     def post(self, event: Event) -> None:
@@ -235,7 +262,7 @@ class Node:
             self._loop.call_soon(self._turn)
 
     def _overloaded(self) -> bool:
-        return len(self._inbox) >= self.config.inbox_events_max or self._engine_is_behind
+        return len(self._inbox) >= self.config.inbox_events_max or self._too_many_replies
 
     def _turn(self) -> None:
         self._turn_scheduled = False
@@ -266,17 +293,15 @@ class Node:
         self._log.error("disk full", reason=reason, waiting=waiting)
 
     def _tick(self) -> None:
-        """Once a tick; a late one counts once, so that a node that stalled does not campaign for
-        it.
-        """
+        """Once a tick; the Host does not hear of one that only shows that the node stood still."""
         if self._stopped.done():
             return
-        now = self._loop.time()
-        self._note_lag(now, now - self._next_tick)
-        self._next_tick = max(self._next_tick, now - self.config.tick_ms / 1000)
-        self._next_tick += self.config.tick_ms / 1000
-        self._loop.call_at(self._next_tick, self._tick)
+        counts = self._pace.tick(self._loop.time())
+        self._loop.call_at(self._pace.next_at, self._tick)
         self._or_fail(self._look_around)
+        if not counts:
+            self._log.warning("stood still", seconds=round(self._pace.lag_seconds, 3))
+            return
         self.post(Ticked(self._free_bytes if self._log_writer.has_reserve else 0))
 
     def _look_around(self) -> None:
@@ -285,16 +310,15 @@ class Node:
             self._free_bytes = self.disk.free_bytes()
         self._ticks += 1
         self._engine_is_behind = self.engine.stats().pressure >= 1
+        self._too_many_replies = self.services.waiting_bytes > self.config.replies_bytes_max
         self._log_writer.tick()
-        self.greeting.refresh()
+        if self.greeting.refresh():
+            self.peers.refresh()
+        if self.host.was_removed:
+            self._leave()
         if self.host.is_certified and not self._has_announced:
             self._has_announced = True
             self.peers.announce()
-
-    def _note_lag(self, now: float, lag: float) -> None:
-        self._lags.append((now, lag))
-        while self._lags[0][0] < now - LAG_WINDOW_SECONDS:
-            self._lags.popleft()
 
     def _show(self, transition: Transition) -> None:
         self._log.info(
@@ -307,20 +331,51 @@ class Node:
     # --- What the parts ask ---
 
     def _myself(self) -> Self:
+        catalog = self.host.directory.catalog
+        roster = None if catalog is None else catalog.roster
         return Self(
             name=self.config.name,
             identity=self.host.identity,
             boot=self.host.boot,
             supported_level=FEATURE_LEVEL,
-            initial_cluster_hash=self.initial_cluster.hash,
+            initial_cluster_hash=self.initial_cluster.hash if self.initial_cluster else b"",
             bootstrap=self.host.bootstrap if self.host.is_certified else None,
             process=self._process,
+            address=self.config.listen,
+            joining=bool(self.joins),
+            members=self.host.directory.contacts(),
+            expected=frozenset(roster.expected if roster else ()),
+            removed=frozenset(roster.removed if roster else ()),
         )
+
+    def _contacts(self) -> list[Contact]:
+        """The nodes that this one wants a stream with.
+
+        The members, as far as it knows them; before it has a catalog, those whom its certificate or
+        its operator names.
+        """
+        known = self.host.directory.contacts()
+        bootstrap = self.host.bootstrap
+        if not known:
+            known = tuple(Contact(address) for address in self.joins)
+            if bootstrap is not None:
+                named = bootstrap.members
+                known += tuple(Contact(one.address, one.name, one.identity) for one in named)
+            elif not known and self.initial_cluster is not None:
+                members = self.initial_cluster.members
+                known = tuple(Contact(address, name) for name, address in members)
+        return [
+            contact
+            for contact in known
+            if contact.identity != self.host.identity and contact.address != self.config.listen
+        ]
 
     def _found(self, fresh: Mapping[str, NodeId]) -> Bootstrap | None:
         """The birth certificate, once, when this node is the first-named one and all have
         reported.
         """
+        if self.initial_cluster is None or self.joins:
+            return None
         members = self.initial_cluster.members
         others = {name for name, _ in members} - {self.config.name}
         if self._has_founded or self.config.name != self.initial_cluster.starter:
@@ -342,25 +397,40 @@ class Node:
     def _check_initial_cluster(self) -> None:
         """After the start of a cluster its initial text may be repeated, not changed."""
         bootstrap = self.host.bootstrap
+        initial_cluster = self.initial_cluster
         if bootstrap is None:
-            names = self.initial_cluster.addresses
-            if self.config.name not in names:
-                raise ConfigError(
-                    f"name is {self.config.name!r}, which initial_cluster does not name"
-                )
+            self._check_beginning()
             return
-        if self.initial_cluster.hash != bootstrap.initial_cluster_hash:
+        if (
+            initial_cluster is not None
+            and not self.joins
+            and initial_cluster.hash != bootstrap.initial_cluster_hash
+        ):
             known = ",".join(f"{member.name}={member.address}" for member in bootstrap.members)
             raise ConfigError(
                 f"initial_cluster disagrees with the data in {self.config.data}, which began as "
                 f"{known}; repeat that text, or choose another --data directory"
             )
-        own = next((m.name for m in bootstrap.members if m.identity == self.host.identity), None)
+        names = {member.identity: member.name for member in bootstrap.members}
+        own = self.host.directory.name_of(self.host.identity) or names.get(self.host.identity)
         if own is not None and own != self.config.name:
             raise ConfigError(
                 f"name is {self.config.name!r}, but {self.config.data} is the data directory of "
                 f"{own!r}; choose another --data directory"
             )
+
+    def _check_beginning(self) -> None:
+        """A node without a cluster has to be told how it gets one."""
+        if self.joins:
+            return
+        if self.initial_cluster is None:
+            raise ConfigError(
+                "initial_cluster is missing; name the nodes of a new cluster, this one included: "
+                f"--initial-cluster {self.config.name}={self.config.listen}, or members of a "
+                "running one: --join HOST:PORT,..."
+            )
+        if self.config.name not in self.initial_cluster.addresses:
+            raise ConfigError(f"name is {self.config.name!r}, which initial_cluster does not name")
 
     def _resolve(self, name: str) -> NodeId | None:
         addresses = self.host.directory.addresses()
@@ -383,7 +453,7 @@ class Node:
     @property
     def loop_lag_ms(self) -> float:
         """The worst delay of a tick in the last ten seconds."""
-        return max((lag for _, lag in self._lags), default=0.0) * 1000
+        return self._pace.worst_lag_seconds * 1000
 
     @property
     def free_bytes(self) -> int:

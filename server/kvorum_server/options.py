@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from kvorum_server.config import Config, ConfigError
-from kvorum_server.initial_cluster import InitialCluster, check_name, split_address
+from kvorum_server.initial_cluster import InitialCluster, check_name, parse_addresses, split_address
 
 PREFIX = "KVORUM_"
 
@@ -68,6 +68,7 @@ _TEXT_CHECKS: Mapping[str, Callable[[str], object]] = {
     "name": check_name,
     "listen": split_address,
     "initial_cluster": InitialCluster.parse,
+    "join": parse_addresses,
 }
 _OPTIONS: Mapping[str, "dataclasses.Field[object]"] = {
     option.name: option for option in dataclasses.fields(Config)
@@ -235,7 +236,7 @@ def _convert_amount(name: str, given: _Given) -> int:
 
 
 def _check_place(config: Config) -> None:
-    if not config.initial_cluster:
+    if not config.initial_cluster or config.join:
         return
     names = InitialCluster.parse(config.initial_cluster).addresses
     if config.name not in names:

@@ -7,6 +7,7 @@ that the shell sends one frame each, whatever the number of groups and requests.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kvorum_server.config import Config
 from kvorum_server.events import Effects, Reply, Transition
 from kvorum_server.state_machine import MachineStatus
 from kvorum_server.storage.record import Record
@@ -35,12 +36,16 @@ URGENT = (
 )
 """Messages that go first in a frame: late ones cost an election."""
 
+SLICES_PER_TURN = 4
+"""Full slices of ``scan_slice_rows`` that a turn reads."""
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
     """Messages of one replica that promise what a write makes durable, and what that is."""
 
     group: GroupId
+    replica: ReplicaId
     term: int
     last: tuple[int, int]
     """Index and term of the last entry of the log when the write was made."""
@@ -48,8 +53,35 @@ class Held:
 
 
 @dataclass(slots=True)
+class Allowance:
+    """The work that is left for a turn: one that does more keeps heartbeats waiting.
+
+    Shared by all groups of the node; what finds nothing left goes on in the next turn.
+    """
+
+    commands: int
+    """To apply; keys that range operations meet count as well."""
+    points: int
+    """Single keys to read."""
+    rows: int
+    """To read by ranges."""
+    reply_bytes: int
+    """To answer queries with."""
+
+    @classmethod
+    def of(cls, config: Config) -> "Allowance":
+        """What a turn begins with."""
+        return cls(
+            commands=config.apply_commands_max,
+            points=config.apply_commands_max,
+            rows=SLICES_PER_TURN * config.scan_slice_rows,
+            reply_bytes=config.turn_reply_bytes_max,
+        )
+
+
+@dataclass(slots=True)
 class Outbox:
-    """What one turn has produced so far."""
+    """What one turn has produced so far, and what it may do yet."""
 
     urgent: dict[NodeId, list[Envelope]] = field(default_factory=dict)
     messages: dict[NodeId, list[Envelope]] = field(default_factory=dict)
@@ -59,6 +91,7 @@ class Outbox:
     transitions: list[Transition] = field(default_factory=list)
     when_durable: list[Callable[[], None]] = field(default_factory=list)
     """What may be done once this turn's write is durable, and not before."""
+    allowance: Allowance = field(default_factory=lambda: Allowance.of(Config()))
 
     def send(self, peer: NodeId, envelope: Envelope) -> None:
         """A message that may leave at once."""

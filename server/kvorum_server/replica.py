@@ -18,31 +18,59 @@ deleted when that record is durable.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
+from google.protobuf.message import DecodeError
+
+from kvorum_proto.command_pb2 import Submission
+from kvorum_server.comparison import Comparison
 from kvorum_server.config import Config
 from kvorum_server.consensus.core import Consensus, ProposeRefusal, Ready
 from kvorum_server.events import Transition
 from kvorum_server.outbox import Held, Outbox
 from kvorum_server.requests import Requests
 from kvorum_server.state_machine import StateMachine, UnknownLevel
-from kvorum_server.storage.record import EntriesAppended, HardStateChanged, LogCut, Record
+from kvorum_server.storage.record import (
+    EntriesAppended,
+    HardStateChanged,
+    LogCut,
+    Record,
+    StateLost,
+    entry_checksum,
+)
 from kvorum_server.transfer import Transfers
 from kvorum_server.types import (
+    CATALOG_GROUP,
     FEATURE_LEVEL,
+    AppendRequest,
     Configuration,
     ConsensusMessage,
     Entry,
     EntryKind,
     Envelope,
+    GroupCall,
     GroupId,
+    HeartbeatRequest,
     Message,
     NodeId,
+    PreVoteRequest,
     ReplicaId,
+    ReplicaRemoved,
     SnapshotChunk,
     SnapshotMeta,
     SnapshotResponse,
+    SnapshotWanted,
+    StateDamage,
+    StateHash,
+    VoteRequest,
 )
+
+STRANGERS_MAX = 16
+CALLS_MAX = 8
+
+REQUESTS = (PreVoteRequest, VoteRequest, AppendRequest, HeartbeatRequest)
+"""What a replica that was removed may still send, because nobody has told it."""
 
 BACKLOG_TURNS_MAX = 3
 """How many turns in a row may put off applying: to append, to acknowledge, one in between."""
@@ -59,12 +87,13 @@ class Replica:
         space: int,
         consensus: Consensus,
         machine: StateMachine,
-        applied_configuration: Configuration,
+        applied_configuration: tuple[int, Configuration],
         log_start: int,
         last_stamp: int,
         transfers: Transfers,
         leader_address: Callable[[], str],
         config: Config,
+        skipped: Mapping[int, int],
     ) -> None:
         self.group = group
         self.replica = replica
@@ -75,11 +104,17 @@ class Replica:
         self.transfers = transfers
         self.leader_address = leader_address
         self.requests = Requests(config)
-        self.applied_configuration = applied_configuration
+        self.comparison = Comparison(config)
+        self.applied_configuration_index, self.applied_configuration = applied_configuration
+        self.was_removed = False
+        """Whether a peer has said that this replica is a member no more."""
+        self.waiting_for = ""
+        """What a change of members waits for, as its leader sees it."""
         status = machine.status()
         self.applied = (status.applied_index, status.applied_term)
         self.checkpoint_index = status.applied_index
         self._config = config
+        self._skipped = skipped
         self._heard_from: dict[ReplicaId, NodeId] = {}
         self._committed: deque[Entry] = deque()
         self._turns_waited = 0
@@ -112,6 +147,11 @@ class Replica:
                 self.requests.submit_own(due)
 
     @property
+    def log_time(self) -> int:
+        """What the next entry of this group would be stamped with here, milliseconds."""
+        return max(self._log_time, self._last_stamp)
+
+    @property
     def is_leader(self) -> bool:
         """Whether this replica leads its group, as far as it knows."""
         return self.consensus.leader == self.replica
@@ -126,6 +166,7 @@ class Replica:
             for member in status.configuration.members
             if member.replica in status.configuration.voters
             and member.replica != self.replica
+            and member.replica not in self.transfers.rebuilding
             and member.identity in connected
             and target in (None, member.identity)
         ]
@@ -148,15 +189,44 @@ class Replica:
         if identity is not None and identity != peer:
             return
         if identity is None:
-            self._heard_from[source] = peer
+            self._hear_from(source, peer)
         message = envelope.message
+        if isinstance(message, REQUESTS) and self.applied_configuration.has_lost(source):
+            self.send(source, ReplicaRemoved(source), outbox)
+            return
         match message:
             case SnapshotChunk():
                 self.transfers.receive(self, peer, source, message, outbox)
             case SnapshotResponse():
                 self.transfers.acknowledged(self, source, message)
+            case SnapshotWanted():
+                self.transfers.begin_rebuild(self, source, message)
+            case StateHash():
+                self.comparison.receive(self, source, message, outbox)
+            case StateDamage():
+                if self.comparison.is_damaged(self, source, message):
+                    self.lose_state(outbox)
+            case GroupCall():
+                self._called(message)
+            case ReplicaRemoved():
+                self.was_removed |= message.replica == self.replica
             case _:
                 self.step_consensus(source, message, outbox)
+
+    def _hear_from(self, source: ReplicaId, peer: NodeId) -> None:
+        """A replica that our log does not name: where to answer it."""
+        if len(self._heard_from) >= STRANGERS_MAX:
+            self._heard_from.clear()
+        self._heard_from[source] = peer
+
+    def _called(self, call: GroupCall) -> None:
+        """A command that another node has for this group; who does not lead lets it go."""
+        try:
+            submission = Submission.FromString(call.submission)
+        except DecodeError:
+            return
+        if self.is_leader and self.machine.admit(submission) is None:
+            self.requests.submit_own(submission, CALLS_MAX)
 
     def step_consensus(self, source: ReplicaId, message: Message, outbox: Outbox) -> None:
         """A message of the protocol; being told that one was removed is worth a log line and no
@@ -194,6 +264,24 @@ class Replica:
             self._last_stamp = stamp
         return outcome
 
+    def reconfigure(self, configuration: Configuration, level: int) -> Entry | ProposeRefusal:
+        """Appends a configuration entry, if this replica leads and may do so now."""
+        stamp = max(self._log_time, self._last_stamp)
+        outcome = self.consensus.reconfigure(configuration, stamp, level)
+        if isinstance(outcome, Entry):
+            self._last_stamp = stamp
+        return outcome
+
+    def caught_up(self) -> set[ReplicaId]:
+        """On the leader: the learners that hold all but the newest entries of the log."""
+        status = self.consensus.status()
+        enough = status.last_index - self._config.learner_lag_entries_max
+        return {
+            learner
+            for learner in status.configuration.learners
+            if status.matched.get(learner, 0) >= max(1, enough)
+        }
+
     def is_fresh(self, staleness_ms_max: int) -> bool:
         """Whether what is applied here is at most so old, as far as this replica can tell."""
         assert self._now is not None
@@ -201,11 +289,13 @@ class Replica:
         return bool(fresh_at) and self._now - fresh_at <= staleness_ms_max
 
     def quorum_is_full(self) -> bool:
-        """Whether no quorum of nodes with disk space is left, or this node is without."""
-        status = self.consensus.status()
-        voters = status.configuration.voters
-        with_room = sum(1 for voter in voters if voter not in status.full_replicas)
-        return self.disk_full or with_room <= len(voters) // 2
+        """Whether no quorum of nodes with disk space is left, or this node is without.
+
+        The catalog is small, and what changes the members is what may end the shortage.
+        """
+        if self.group == CATALOG_GROUP:
+            return False
+        return self.disk_full or not self.consensus.status().quorum_has_room
 
     def answer(self, connection: int, ids: list[int], results: list[bytes], outbox: Outbox) -> None:
         """Answers of this turn for one client."""
@@ -229,6 +319,7 @@ class Replica:
             outbox.transitions.append(self.transition("role", details))
         if self._was_leader and not self.is_leader:
             self.requests.lose_leadership(self, outbox)
+            self.comparison.lose_leadership()
             self.transfers.stop_sending()
         elif self.is_leader and not self._was_leader:
             self._log_time = self._last_stamp
@@ -255,7 +346,13 @@ class Replica:
         outbox.records += records
         if records or ready.messages_after_append:
             last = (ready.entries[-1].index, ready.entries[-1].term) if ready.entries else (0, 0)
-            held = Held(self.group, self.consensus.term, last, ready.messages_after_append)
+            held = Held(
+                self.group,
+                self.replica,
+                self.consensus.term,
+                last,
+                ready.messages_after_append,
+            )
             outbox.held.append(held)
 
     def durable(self, held: Held, outbox: Outbox) -> None:
@@ -268,12 +365,13 @@ class Replica:
                 self.send(target, message, outbox)
 
     def apply(self, outbox: Outbox) -> None:
-        """Applies committed entries, up to ``apply_commands_max`` commands; answers who waits."""
+        """Applies committed entries, as far as the turn's allowance goes; answers who waits."""
         self._turns_waited = 0
-        budget = self._config.apply_commands_max
-        while self._committed and budget > 0:
-            entry = self._committed.popleft()
-            budget -= max(1, self._apply_entry(entry, outbox))
+        allowance = outbox.allowance
+        while self._committed and allowance.commands > 0 and not self.comparison.needs_view:
+            effort = self.machine.effort
+            commands = self._apply_entry(self._committed.popleft(), outbox)
+            allowance.commands -= max(1, commands + self.machine.effort - effort)
 
     def _apply_entry(self, entry: Entry, outbox: Outbox) -> int:
         assert entry.index == self.applied[0] + 1, "entries are applied one after the other"
@@ -281,15 +379,27 @@ class Replica:
             raise UnknownLevel(self.group, entry)
         batch = self.requests.take(entry)
         if batch is None:
-            results = self.machine.apply(entry)
+            results = self.machine.apply(self._unless_skipped(entry, outbox))
         else:
             results = self.machine.apply(entry, batch.submissions)
             self.requests.answer_batch(self, batch, results, outbox)
         if entry.kind is EntryKind.CONFIGURATION:
             self.applied_configuration = Configuration.decode(entry.payload)
+            self.applied_configuration_index = entry.index
         self.applied = (entry.index, entry.term)
+        self.comparison.applied(entry, hash_due=self.machine.hash_due)
         self.consensus.applied(entry.index)
         return len(results)
+
+    def _unless_skipped(self, entry: Entry, outbox: Outbox) -> Entry:
+        """The entry; or an empty one, where an operator has decided so on every node: it is an
+        entry that stopped them all (``kvorum-server recover --skip-entry``).
+        """
+        checksum = self._skipped.get(entry.index)
+        if checksum is None or checksum != entry_checksum(entry):
+            return entry
+        outbox.transitions.append(self.transition("entry skipped", {"index": entry.index}))
+        return replace(entry, kind=EntryKind.NO_OP, payload=b"")
 
     @property
     def has_work(self) -> bool:
@@ -322,6 +432,9 @@ class Replica:
         tail = self._config.log_tail_entries
         if self.consensus.log_bytes > self._config.log_bytes_max // 2:
             tail = 0
+        if any(self.log_start < skipped <= checkpoint_index for skipped in self._skipped):
+            # Who gets the log and does not know what is skipped would apply it.
+            tail = 0
         index = max(self.checkpoint_index, checkpoint_index - tail)
         self.checkpoint_index = max(self.checkpoint_index, checkpoint_index)
         if index <= self.log_start:
@@ -334,14 +447,30 @@ class Replica:
             )
         )
 
-    def install(self, space: int, machine: StateMachine, meta: SnapshotMeta) -> None:
+    def lose_state(self, outbox: Outbox) -> None:
+        """The rows are lost or wrong: nobody is served from them until a snapshot has come."""
+        if self.consensus.rebuilding:
+            return
+        self.consensus.lose_state()
+        self.comparison.reset()
+        self._committed.clear()
+        self.requests.refuse_all_reads(self, outbox)
+        outbox.records.append(StateLost(self.group, self.replica))
+        outbox.transitions.append(self.transition("state lost", {"applied": self.applied[0]}))
+
+    def install(
+        self, space: int, machine: StateMachine, meta: SnapshotMeta, *, keeps_log: bool
+    ) -> None:
         """Goes over to the rows of a snapshot that the consensus object has accepted."""
+        self.comparison.reset()
         self.space = space
         self.machine = machine
         self.applied = (meta.index, meta.term)
         self.applied_configuration = meta.configuration
+        self.applied_configuration_index = meta.index
         self.checkpoint_index = meta.index
-        self.log_start = meta.index
+        if not keeps_log:
+            self.log_start = meta.index
         self._committed.clear()
         self._last_stamp = max(self._last_stamp, meta.stamp)
         status = machine.status()
@@ -350,6 +479,7 @@ class Replica:
     def close(self, outbox: Outbox) -> None:
         """The replica is gone for good: whoever waits for it is told to look elsewhere."""
         self.requests.close(self, outbox)
+        self.comparison.reset()
         self.transfers.stop_sending()
         self.transfers.abandon()
 
@@ -363,7 +493,7 @@ class Replica:
         self.machine.check_invariants()
         status = self.consensus.status()
         assert self.machine.status().applied_index == self.applied[0]
-        assert status.applied == self.applied[0]
+        assert status.applied == self.applied[0] or self.consensus.rebuilding
         assert self.applied[0] <= status.commit
         assert self.checkpoint_index <= self.applied[0]
         self.requests.check_invariants(is_leader=self.is_leader)

@@ -18,6 +18,7 @@ from kvorum_server.config import Config
 from kvorum_server.consensus import PROTOCOLS
 from kvorum_server.consensus.core import Randomness
 from kvorum_server.kv.machine import KvMachine
+from kvorum_server.lost_state import start_over
 from kvorum_server.outbox import Outbox
 from kvorum_server.placement.bootstrap import with_cluster_settings
 from kvorum_server.placement.catalog import CatalogMachine
@@ -25,7 +26,7 @@ from kvorum_server.replica import Replica
 from kvorum_server.state_machine import StateMachine
 from kvorum_server.storage.errors import StateDamaged
 from kvorum_server.storage.overlay import Overlay
-from kvorum_server.storage.record import ReplicaCreated, ReplicaRetired
+from kvorum_server.storage.record import Record, ReplicaCreated, ReplicaRetired
 from kvorum_server.storage.recovery import Recovered, RecoveredReplica
 from kvorum_server.transfer import Transfers
 from kvorum_server.types import (
@@ -62,11 +63,15 @@ class Replicas:
         self._leader_address = leader_address
         self._quorum_without = quorum_without
         self._last_transfer = recovered.boot << 32
-        named = {replica.space for replica in recovered.replicas.values()}
+        self._unwritten: list[Record] = []
+        """What a start has found out and the write-ahead log does not say yet."""
+        found = recovered.replicas.values()
+        named = {replica.space for replica in found if not replica.state_lost}
         for space in overlay.engine.spaces():
             if space not in named:
                 overlay.engine.drop(space)
-        self._last_space = max([0, *overlay.engine.spaces(), *named])
+        spaces = [replica.space for replica in found]
+        self._last_space = max([0, *overlay.engine.spaces(), *spaces])
 
     # --- How they come and go ---
 
@@ -81,9 +86,13 @@ class Replicas:
         """
         assert self.bootstrap is not None
         group = recovered.group
+        if recovered.state_lost:
+            recovered, records = start_over(recovered, self._new_space())
+            self._unwritten += records
         machine = self.make_machine(group, recovered.space)
         applied = machine.status().applied_index
-        if applied < max(recovered.checkpoint_index, recovered.log_start[0]):
+        promised = max(recovered.checkpoint_index, recovered.log_start[0])
+        if applied < promised and not recovered.state_lost:
             raise StateDamaged(group, applied, recovered.checkpoint_index)
         consensus = PROTOCOLS[self.bootstrap.protocol](
             replica=recovered.replica,
@@ -96,13 +105,14 @@ class Replicas:
             log_start_stamp=recovered.log_start_stamp,
             entries=recovered.entries,
             applied=applied,
+            rebuilding=recovered.state_lost,
         )
         last_stamp = recovered.log_start_stamp
-        applied_configuration = recovered.configuration
+        applied_configuration = (recovered.log_start[0], recovered.configuration)
         for entry in recovered.entries:
             last_stamp = entry.stamp
             if entry.kind is EntryKind.CONFIGURATION and entry.index <= applied:
-                applied_configuration = Configuration.decode(entry.payload)
+                applied_configuration = (entry.index, Configuration.decode(entry.payload))
         replica = Replica(
             group=group,
             replica=recovered.replica,
@@ -120,6 +130,7 @@ class Replicas:
             ),
             leader_address=lambda: self._leader_address(group),
             config=self.config,
+            skipped=recovered.skipped,
         )
         self.by_group[group] = replica
         return replica
@@ -168,6 +179,11 @@ class Replicas:
                 quorum_without=self._quorum_without,
             )
         return KvMachine(space=space, overlay=self._overlay, config=self.config, group=group)
+
+    def take_unwritten(self) -> list[Record]:
+        """The records that the next write begins with."""
+        records, self._unwritten = self._unwritten, []
+        return records
 
     def _new_transfer(self) -> int:
         self._last_transfer += 1

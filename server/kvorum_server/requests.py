@@ -34,6 +34,7 @@ from kvorum_server.admission import (
     admit,
     busy_result,
     error_result,
+    retry_after_ms,
 )
 from kvorum_server.config import Config
 from kvorum_server.consensus.core import ProposeRefusal
@@ -44,7 +45,9 @@ from kvorum_server.types import Entry, EntryKind
 if TYPE_CHECKING:
     from kvorum_server.replica import Replica
 
-BUSY_RETRY_MS = 20
+REBUILDING = error_result(
+    TOO_STALE, "this replica has lost its state and waits for a snapshot; ask another one"
+)
 
 NOBODY = 0
 """The connection of commands that the node itself proposes; real ones count from 1."""
@@ -68,6 +71,7 @@ class Requests:
         self._batcher = Batcher(config)
         self._pending: dict[int, Pending] = {}
         self._pending_commands = 0
+        self._own = 0
 
     # --- Arriving ---
 
@@ -118,25 +122,47 @@ class Requests:
                 )
                 replica.answer(connection, [request], [unknown], outbox)
 
-    def submit_own(self, submission: Submission) -> None:
-        """A command of the group itself: no session, nobody waits. At most one at a time."""
-        if not self._batcher.batches and not self._pending:
+    def submit_own(self, submission: Submission, at_once: int = 1) -> None:
+        """A command of the node itself: no session, nobody waits. Let go when ``at_once`` of them
+        are under way: whoever wants it asks again.
+        """
+        if self._own < at_once:
             encoded = CommandBatch(submissions=[submission]).SerializeToString()
+            self._own += 1
             self._pending_commands += 1
             self._batcher.add(NOBODY, Admitted([submission], [0], encoded))
+
+    def _answer(
+        self,
+        replica: "Replica",
+        connection: int,
+        ids: list[int],
+        results: list[bytes],
+        outbox: Outbox,
+    ) -> None:
+        """Answers commands; those of the node itself are over, and nobody waits."""
+        if connection == NOBODY:
+            self._own -= len(ids)
+            assert self._own >= 0, "nothing is answered twice"
+        else:
+            replica.answer(connection, ids, results, outbox)
 
     def _refuse_request(self, replica: "Replica", waiting: int) -> bytes | None:
         if self.stopping:
             return error_result(UNAVAILABLE, "the node is stopping; ask another one")
         if not replica.is_leader:
             return _not_leader(replica)
-        if waiting > self._config.pending_commands_max:
-            return busy_result(BUSY_RETRY_MS)
-        return None
+        return self._refuse_crowd(waiting)
+
+    def _refuse_crowd(self, waiting: int) -> bytes | None:
+        limit = self._config.pending_commands_max
+        return busy_result(retry_after_ms(waiting / limit)) if waiting > limit else None
 
     def _refuse_stale(self, replica: "Replica", staleness_ms_max: int) -> bytes | None:
+        if replica.consensus.rebuilding:
+            return REBUILDING
         if staleness_ms_max == 0 or replica.is_leader or replica.is_fresh(staleness_ms_max):
-            return None
+            return self._refuse_crowd(self.readers.waiting + 1)
         return error_result(
             TOO_STALE,
             f"this replica may be over {staleness_ms_max} ms behind its leader; ask another one",
@@ -165,10 +191,13 @@ class Requests:
         self, replica: "Replica", batch: Batch, refusal: ProposeRefusal, outbox: Outbox
     ) -> None:
         self._pending_commands -= len(batch.submissions)
-        not_leader = refusal is ProposeRefusal.NOT_LEADER
-        result = _not_leader(replica) if not_leader else busy_result(BUSY_RETRY_MS)
+        if refusal is ProposeRefusal.NOT_LEADER:
+            result = _not_leader(replica)
+        else:
+            backlog = self._pending_commands / self._config.pending_commands_max
+            result = busy_result(retry_after_ms(backlog))
         for connection, ids in batch.takers:
-            replica.answer(connection, ids, [result] * len(ids), outbox)
+            self._answer(replica, connection, ids, [result] * len(ids), outbox)
 
     # --- Being answered ---
 
@@ -187,7 +216,8 @@ class Requests:
         """The commands of an entry are applied: each client gets its results."""
         position = 0
         for connection, ids in batch.takers:
-            replica.answer(connection, ids, results[position : position + len(ids)], outbox)
+            answers = results[position : position + len(ids)]
+            self._answer(replica, connection, ids, answers, outbox)
             position += len(ids)
         assert position == len(results), "one result for each command"
 
@@ -198,7 +228,7 @@ class Requests:
         )
         for pending in self._pending.values():
             for connection, ids in pending.batch.takers:
-                replica.answer(connection, ids, [result] * len(ids), outbox)
+                self._answer(replica, connection, ids, [result] * len(ids), outbox)
         self._pending.clear()
         self._pending_commands = 0
 
@@ -208,6 +238,11 @@ class Requests:
         result = error_result(WRONG_GROUP, "this node holds no replica of the group any more")
         for connection, request in self.readers.close():
             replica.answer(connection, [request], [result], outbox)
+
+    def refuse_all_reads(self, replica: "Replica", outbox: Outbox) -> None:
+        """There is no state to read from any more."""
+        for connection, request in self.readers.close():
+            replica.answer(connection, [request], [REBUILDING], outbox)
 
     def refuse_reads(self, replica: "Replica", token: int, outbox: Outbox) -> None:
         """No read round will confirm these queries."""

@@ -17,6 +17,17 @@ from kvorum_proto.command_pb2 import CommandBatch, Error, Query, Result, Submiss
 from kvorum_server.storage.errors import StorageError
 from kvorum_server.types import FEATURE_LEVEL, Entry, GroupId
 
+HASH_FORMAT = 1
+"""Which rows make the hash of a state, and how (see ``state_hash.py``); raised with either."""
+
+
+CATALOG_COMMANDS = frozenset(
+    field.name
+    for field in Submission.DESCRIPTOR.oneofs_by_name["command"].fields
+    if field.number >= 30
+)
+"""Commands of group 0 only: by the numbering of ``command.proto``, those from 30 on."""
+
 
 class UnknownLevel(StorageError):
     """An entry of a feature level that this program does not know: the node stops before applying
@@ -58,6 +69,12 @@ class Scan(Protocol):
 
 class StateMachine(Protocol):
     """The state of one group on one replica, resting on the rows of one space."""
+
+    hash_due: bool
+    """Whether the entry applied last asks for a hash of the state after it."""
+
+    effort: int
+    """Keys that range operations of commands have met so far: what they cost beyond a put."""
 
     def admit(self, submission: Submission) -> Error | None:
         """Refuses what must never reach the log: limits, key range, nesting, unknown arms.

@@ -9,10 +9,18 @@ import resource
 import sys
 from typing import TYPE_CHECKING
 
-from kvorum_proto.cluster_pb2 import GroupStatus, MemberStatus, StatusResponse
+from kvorum_proto.backup_pb2 import BackupHeader
+from kvorum_proto.cluster_pb2 import (
+    GroupStatus,
+    MemberStatus,
+    ReplicaStatus,
+    StatusResponse,
+)
+from kvorum_server.consensus.core import Status
 from kvorum_server.replica import Replica
 
 if TYPE_CHECKING:
+    from kvorum_server.host import Host
     from kvorum_server.node import Node
 
 PAGE_BYTES = resource.getpagesize()
@@ -26,8 +34,14 @@ def node_status(node: "Node") -> StatusResponse:
     if host.disk_full:
         alarms.append("disk full: writes are refused until space is free")
     if bootstrap is None:
-        alarms.append("waiting for the other initial nodes")
-    names = host.directory.addresses()
+        waiting = "waiting to be let in" if node.joins else "waiting for the other initial nodes"
+        alarms.append(waiting)
+    for group, replica in sorted(host.replicas.items()):
+        if replica.consensus.rebuilding:
+            alarms.append(f"group {group}: rebuilding the state, a snapshot of the leader is awaited")
+        verdict = replica.comparison.verdict
+        if replica.is_leader and verdict is not None and verdict.differs:
+            alarms.append(f"group {group}: {verdict.describe()}")
     return StatusResponse(
         cluster_id=bootstrap.cluster_id if bootstrap is not None else b"",
         identity=host.identity,
@@ -39,15 +53,7 @@ def node_status(node: "Node") -> StatusResponse:
             group_status(replica, host.directory.name_of(host.directory.leader_of(group)))
             for group, replica in sorted(host.replicas.items())
         ],
-        members=[
-            MemberStatus(
-                identity=identity,
-                name=name,
-                address=address,
-                connected=identity == host.identity or identity in host.peers,
-            )
-            for identity, (name, address) in names.items()
-        ],
+        members=member_statuses(host),
         disk_bytes=node.disk_bytes,
         disk_free_bytes=node.free_bytes,
         resident_bytes=resident_bytes(),
@@ -58,10 +64,56 @@ def node_status(node: "Node") -> StatusResponse:
     )
 
 
+def member_statuses(host: "Host") -> list[MemberStatus]:
+    """Everybody whom the catalog knows, those who are expected last."""
+    catalog = host.directory.catalog
+    if catalog is None:
+        return []
+    members = [
+        MemberStatus(
+            identity=member.identity,
+            name=member.name,
+            address=member.address,
+            connected=member.identity == host.identity or member.identity in host.peers,
+            learner=member.learner,
+            leaving=bool(member.leaving_since),
+        )
+        for member in catalog.members()
+    ]
+    expected = [
+        MemberStatus(
+            name=one.name,
+            address=one.address,
+            learner=one.learner,
+            expected=True,
+            replaces=host.directory.name_of(one.replaces),
+        )
+        for _, one in sorted(catalog.roster.expected.items())
+    ]
+    return members + expected
+
+
+def backup_header(host: "Host", version: str) -> BackupHeader | None:
+    """What a backup says of the cluster; None while the node belongs to none."""
+    bootstrap = host.bootstrap
+    if bootstrap is None:
+        return None
+    return BackupHeader(
+        cluster_id=bootstrap.cluster_id,
+        partitions=bootstrap.partitions,
+        level=host.directory.level,
+        protocol=bootstrap.protocol,
+        settings=bootstrap.settings,
+        version=version,
+    )
+
+
 def group_status(replica: Replica, leader: str) -> GroupStatus:
     """One replica, for the table of groups."""
     status = replica.consensus.status()
     machine = replica.machine.status()
+    verdict = replica.comparison.verdict
+    compared_index, compared_log_time = replica.comparison.agreed_at
     return GroupStatus(
         group=replica.group,
         replica=replica.replica,
@@ -78,7 +130,32 @@ def group_status(replica: Replica, leader: str) -> GroupStatus:
         log_time=machine.log_time,
         sessions=machine.sessions,
         lag=max(0, status.commit - status.applied),
+        rebuilding=replica.consensus.rebuilding,
+        compared_index=compared_index,
+        compared_log_time=compared_log_time,
+        comparison="" if verdict is None else verdict.describe(),
+        differs=verdict is not None and verdict.differs,
+        replicas=replica_statuses(status),
+        waiting=replica.waiting_for if replica.is_leader else "",
     )
+
+
+def replica_statuses(status: Status) -> list[ReplicaStatus]:
+    """The configuration in force, by replica id."""
+    configuration = status.configuration
+    return [
+        ReplicaStatus(
+            replica=member.replica,
+            identity=member.identity,
+            role="voter"
+            if member.replica in configuration.voters
+            else "outgoing"
+            if member.replica in configuration.outgoing
+            else "learner",
+            matched=status.matched.get(member.replica, 0),
+        )
+        for member in configuration.members
+    ]
 
 
 def resident_bytes() -> int:

@@ -10,6 +10,11 @@ rows.
 *Sending.* One transfer per follower; the view of the engine is taken once and given back with the
 last chunk. A transfer is over when the follower acknowledges the index, or when nothing moves for
 ``snapshot_timeout_ticks``: then the follower is probed again and, if need be, gets a new one.
+
+*For a lost state.* A replica that lost its state asks for a snapshot, again and again, and goes on
+acknowledging entries meanwhile. What it has matched tells nothing, so its transfer is over with the
+last chunk acknowledged; if that did not help, it asks again. It installs any snapshot from which its
+log leads on, be it older than what is committed.
 """
 
 from collections.abc import Callable
@@ -20,12 +25,21 @@ from kvorum_server.outbox import Outbox
 from kvorum_server.snapshot import SnapshotReceiver, SnapshotSender
 from kvorum_server.storage.engine import space_prefix
 from kvorum_server.storage.overlay import Overlay
-from kvorum_server.types import NodeId, ReplicaId, SnapshotChunk, SnapshotResponse
+from kvorum_server.types import (
+    NodeId,
+    ReplicaId,
+    SnapshotChunk,
+    SnapshotResponse,
+    SnapshotWanted,
+)
 
 if TYPE_CHECKING:
     from kvorum_server.replica import Replica
 
 CHUNKS_PER_TURN = 4
+
+WANT_TICKS = 8
+"""A replica without a state asks for a snapshot this often until one comes."""
 
 
 class Transfers:
@@ -45,6 +59,9 @@ class Transfers:
         self._new_space = new_space
         self._senders: dict[ReplicaId, SnapshotSender] = {}
         self._wanted: set[ReplicaId] = set()
+        self.rebuilding: set[ReplicaId] = set()
+        """Targets whose log needs no snapshot: they have lost their state."""
+        self._want_ticks = 0
         self.receiver: SnapshotReceiver | None = None
         self._abandoned_spaces: list[int] = []
 
@@ -59,11 +76,25 @@ class Transfers:
         if target not in self._senders:
             self._wanted.add(target)
 
+    def begin_rebuild(self, replica: "Replica", target: ReplicaId, wanted: SnapshotWanted) -> None:
+        """A follower has lost its state. One that is being sent a snapshot already gets no other."""
+        configuration = replica.consensus.configuration
+        if not replica.is_leader or wanted.term != replica.consensus.term:
+            return
+        if target in self._senders or configuration.identity_of(target) is None:
+            return
+        self._wanted.add(target)
+        self.rebuilding.add(target)
+
     def _end_arrived(self, replica: "Replica") -> None:
         matched = replica.consensus.status().matched
         for target, sender in list(self._senders.items()):
-            if matched.get(target, 0) >= sender.meta.index:
-                self._senders.pop(target).close()
+            if target not in self.rebuilding and matched.get(target, 0) >= sender.meta.index:
+                self._end(target)
+
+    def _end(self, target: ReplicaId) -> None:
+        self._senders.pop(target).close()
+        self.rebuilding.discard(target)
 
     def produce(self, replica: "Replica", outbox: Outbox) -> None:
         """Starts what was begun in this turn and sends a bounded number of chunks.
@@ -100,9 +131,12 @@ class Transfers:
             return
         if message.refused or not sender.acknowledge(message.next_number):
             self._give_up(replica, source)
+        elif source in self.rebuilding and sender.finished:
+            # Its log may have fallen behind meanwhile: if it waits for a snapshot, look again.
+            self._give_up(replica, source)
 
     def _give_up(self, replica: "Replica", target: ReplicaId) -> None:
-        self._senders.pop(target).close()
+        self._end(target)
         replica.consensus.snapshot_failed(target)
 
     def stop_sending(self) -> None:
@@ -111,8 +145,16 @@ class Transfers:
             sender.close()
         self._senders.clear()
         self._wanted.clear()
+        self.rebuilding.clear()
 
     # --- Receiving ---
+
+    def _want(self, replica: "Replica", outbox: Outbox) -> None:
+        """A tick of a replica without a state: asks its leader, unless a snapshot is coming."""
+        self._want_ticks += 1
+        leader = replica.consensus.leader
+        if self.receiver is None and leader is not None and self._want_ticks % WANT_TICKS == 0:
+            replica.send(leader, SnapshotWanted(replica.consensus.term), outbox)
 
     def receive(
         self,
@@ -122,11 +164,21 @@ class Transfers:
         chunk: SnapshotChunk,
         outbox: Outbox,
     ) -> None:
-        """A chunk of a snapshot; only the leader of the present term may send one."""
+        """A chunk of a snapshot; only the leader of the present term may send one.
+
+        A node whose disk is full lets it go by: the sender repeats it, and gives up after a while.
+        """
+        if replica.disk_full:
+            return
         consensus = replica.consensus
         if chunk.term != consensus.term or consensus.leader != source:
             return
-        if chunk.meta.index <= consensus.status().commit:
+        useful = (
+            chunk.meta.index >= replica.log_start
+            if consensus.rebuilding
+            else chunk.meta.index > consensus.status().commit
+        )
+        if not useful:
             self._respond(replica, source, chunk, 0, outbox, refused=True)
             return
         receiver = self.receiver
@@ -184,7 +236,9 @@ class Transfers:
     # --- Time ---
 
     def tick(self, replica: "Replica", outbox: Outbox) -> None:
-        """Ends transfers that arrived or stand still."""
+        """Ends transfers that arrived or stand still; asks for one that is needed."""
+        if replica.consensus.rebuilding:
+            self._want(replica, outbox)
         if self._senders:
             self._end_arrived(replica)
             for target, sender in list(self._senders.items()):

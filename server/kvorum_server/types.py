@@ -61,6 +61,17 @@ class HardState:
 
 
 @dataclass(frozen=True, slots=True)
+class Contact:
+    """A node that this one wants a stream with; before it has said who it is, ``name`` may be
+    empty and ``identity`` 0.
+    """
+
+    address: str
+    name: str = ""
+    identity: NodeId = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A replica of a group and the node that it is bound to."""
 
@@ -84,6 +95,8 @@ class Configuration:
     learners: tuple[ReplicaId, ...]
     members: tuple[Member, ...]
     next_replica: ReplicaId
+    version: int = 0
+    """Version of the catalog's placement that it follows; a leader never goes back behind it."""
 
     @classmethod
     def initial(
@@ -121,6 +134,14 @@ class Configuration:
         replicas = [member.replica for member in self.members if member.identity == identity]
         return max(replicas, default=None)
 
+    def has_lost(self, replica: ReplicaId) -> bool:
+        """Whether a replica was a member once and never will be again: ids are not used twice.
+
+        >>> Configuration((1, 3), (), (), (Member(1, 11), Member(3, 33)), 4).has_lost(2)
+        True
+        """
+        return replica < self.next_replica and self.identity_of(replica) is None
+
     def to_proto(self) -> peer_pb2.Configuration:
         """The wire form."""
         return peer_pb2.Configuration(
@@ -129,6 +150,7 @@ class Configuration:
             learners=self.learners,
             members=[peer_pb2.Member(replica=m.replica, identity=m.identity) for m in self.members],
             next_replica=self.next_replica,
+            version=self.version,
         )
 
     @classmethod
@@ -140,6 +162,7 @@ class Configuration:
             tuple(proto.learners),
             tuple(Member(m.replica, m.identity) for m in proto.members),
             proto.next_replica,
+            proto.version,
         )
 
     def encode(self) -> bytes:
@@ -311,6 +334,43 @@ class ReplicaRemoved:
     replica: ReplicaId
 
 
+@dataclass(frozen=True, slots=True)
+class StateHash:
+    """The sender's state after entry ``index`` has this hash (see ``state_hash.py``)."""
+
+    index: int
+    hash: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateDamage:
+    """A quorum has this hash at ``index``: a receiver that has another one is damaged."""
+
+    term: int
+    index: int
+    hash: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotWanted:
+    """The sender has lost its state: it asks its leader for a snapshot although its log needs
+    none.
+    """
+
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCall:
+    """A command that a node itself has for the leader of a group: an encoded Submission.
+
+    Idempotent, without session and without an answer; whoever wants the effect asks again until it
+    sees it.
+    """
+
+    submission: bytes
+
+
 ConsensusMessage = (
     PreVoteRequest
     | PreVoteResponse
@@ -325,7 +385,16 @@ ConsensusMessage = (
 )
 """What the consensus object sends and steps."""
 
-Message = ConsensusMessage | SnapshotChunk | SnapshotResponse | ReplicaRemoved
+Message = (
+    ConsensusMessage
+    | SnapshotChunk
+    | SnapshotResponse
+    | ReplicaRemoved
+    | StateHash
+    | StateDamage
+    | SnapshotWanted
+    | GroupCall
+)
 """Everything an envelope may carry."""
 
 

@@ -19,6 +19,7 @@ from tests.bench import failover, idle, report, size, throughput
 from tests.bench.load import KEY_COUNT
 from tests.bench.machine import describe
 from tests.bench.systems import EtcdSystem, KvorumSystem, Stage, System
+from tests.integration.cluster import Cluster
 
 WHATS = ("throughput", "failover", "size", "idle")
 OPERATIONS = "put,get,mixed"
@@ -44,17 +45,19 @@ async def _measure(options: argparse.Namespace, directory: Path) -> object:
             report.show_cells(cells)
             return cells
         case "failover":
-            outages = await failover.measure(KvorumSystem(directory), options.runs, _tell)
+            outages = await failover.measure(
+                KvorumSystem(Cluster(directory)), options.runs, _tell, failover.Kill()
+            )
             report.show_outages(outages)
             return outages
         case "size":
             found = await size.measure(
-                KvorumSystem(directory), options.keys or 1_000_000, options.overwrites, _tell
+                KvorumSystem(Cluster(directory)), options.keys or 1_000_000, options.overwrites, _tell
             )
             report.show_size(found)
             return found
         case "idle":
-            shares = await idle.measure(KvorumSystem(directory), options.seconds)
+            shares = await idle.measure(KvorumSystem(Cluster(directory)), options.seconds)
             report.show_idle(shares)
             return shares
     raise AssertionError(options.what)
@@ -63,7 +66,7 @@ async def _measure(options: argparse.Namespace, directory: Path) -> object:
 async def _throughput(options: argparse.Namespace, directory: Path) -> list[throughput.Cell]:
     systems: list[System] = []
     if "kvorum" in options.systems:
-        systems.append(KvorumSystem(directory))
+        systems.append(KvorumSystem(Cluster(directory)))
     if "etcd" in options.systems:
         if missing := EtcdSystem.missing(options.etcd_python):
             _tell(f"without etcd: {missing}")

@@ -1,9 +1,10 @@
-"""How long a cluster takes no writes after its leader is killed under load.
+"""How long a cluster takes no writes after its leader is struck under load.
 
-A client keeps puts in flight; the leader gets a kill -9 at a random moment; the outage lasts from
-there to the end of the longest silence that the client then meets, both read from the machine's one
-monotonic clock. The longest silence, not the next answer: answers of the dead leader may still be
-on their way. Then the victim is started again, and the next run waits until it has caught up.
+A client keeps puts in flight; the leader gets a kill -9, or what else is to be measured, at a random
+moment; the outage lasts from there to the end of the longest silence that the client then meets,
+both read from the machine's one monotonic clock. The longest silence, not the next answer: answers
+of the dead leader may still be on their way. Then the blow is undone, the victim is started again
+if it has to be, and the next run waits until it has caught up.
 
 Left out: the same for etcd, whose Python client knows one endpoint only.
 """
@@ -13,15 +14,16 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from tests.bench.load import Job
 from tests.bench.systems import ClientProcess, KvorumSystem, Stage
-from tests.integration.cluster import eventually
+from tests.integration.cluster import NodeProcess, eventually
 
 IN_FLIGHT = 64
 LOAD_SECONDS = 3.0
-KILL_AFTER_SECONDS = (0.7, 1.3)
-"""Bounds of the random time after which the leader is killed; ticks must not fall into step."""
+STRIKE_AFTER_SECONDS = (0.7, 1.3)
+"""Bounds of the random time after which the leader is struck; ticks must not fall into step."""
 KEYS = 10_000
 
 
@@ -34,8 +36,30 @@ class Outage:
     per_second: float
 
 
-async def measure(system: KvorumSystem, runs: int, tell: Callable[[str], None]) -> list[Outage]:
-    """Kills the leader ``runs`` times."""
+class Blow(Protocol):
+    """What is done to a leader, and undone before the next run."""
+
+    def strike(self, victim: NodeProcess) -> None:
+        """Makes it useless."""
+
+    def undo(self, victim: NodeProcess) -> None:
+        """Lets it come back; a process that has ended is started afterwards."""
+
+
+class Kill:
+    """kill -9."""
+
+    def strike(self, victim: NodeProcess) -> None:
+        victim.kill()
+
+    def undo(self, victim: NodeProcess) -> None:
+        """Nothing is left to undo: who has ended is started."""
+
+
+async def measure(
+    system: KvorumSystem, runs: int, tell: Callable[[str], None], blow: Blow
+) -> list[Outage]:
+    """Strikes at the leader ``runs`` times."""
     outages: list[Outage] = []
     randomness = random.Random()
     async with Stage([system]) as stage:
@@ -43,24 +67,30 @@ async def measure(system: KvorumSystem, runs: int, tell: Callable[[str], None]) 
         await client.run(Job(operation="fill", keys=KEYS))
         for number in range(1, runs + 1):
             tell(f"run {number} of {runs}")
-            outages.append(await _kill(system, client, randomness.uniform(*KILL_AFTER_SECONDS)))
+            after_seconds = randomness.uniform(*STRIKE_AFTER_SECONDS)
+            outages.append(await _strike(system, client, blow, after_seconds))
             await _whole_again(system)
     return outages
 
 
-async def _kill(system: KvorumSystem, client: ClientProcess, after_seconds: float) -> Outage:
+async def _strike(
+    system: KvorumSystem, client: ClientProcess, blow: Blow, after_seconds: float
+) -> Outage:
     job = Job(operation="put", in_flight=IN_FLIGHT, seconds=LOAD_SECONDS, keys=KEYS)
     victim = await system.cluster.leader()
     load = asyncio.create_task(client.run(job))
     await asyncio.sleep(after_seconds)
-    killed_ns = time.monotonic_ns()
-    victim.kill()
-    measurement = await load
-    ends = [(end - begin, end) for begin, end in measurement.silences_ns if end > killed_ns]
-    assert ends, "the load ended before the kill"
+    struck_ns = time.monotonic_ns()
+    try:
+        blow.strike(victim)
+        measurement = await load
+    finally:
+        blow.undo(victim)
+    ends = [(end - begin, end) for begin, end in measurement.silences_ns if end > struck_ns]
+    assert ends, "the load ended before the blow"
     _, again_ns = max(ends)
     return Outage(
-        milliseconds=(again_ns - killed_ns) / 1e6,
+        milliseconds=(again_ns - struck_ns) / 1e6,
         failures=measurement.failures,
         per_second=measurement.per_second,
     )

@@ -49,13 +49,13 @@ class System(Protocol):
 
 
 class KvorumSystem:
-    """Our own nodes, with all their defaults."""
+    """Our own nodes."""
 
     name = "kvorum"
     python = sys.executable
 
-    def __init__(self, directory: Path) -> None:
-        self.cluster = Cluster(directory)
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
 
     @property
     def processes(self) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from kvorum import AsyncClient, KvorumError, NodeStatus
@@ -42,12 +43,26 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> Non
         await asyncio.sleep(POLL_SECONDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a node runs: its ``host:port``, and the command that puts its process there, if any."""
+
+    address: str
+    launcher: tuple[str, ...] = ()
+
+
+def loopback(count: int) -> list[Place]:
+    """Places on this machine."""
+    return [Place(f"127.0.0.1:{port}") for port in free_ports(count)]
+
+
 class NodeProcess:
     """One ``kvorum-server`` process and what it needs to be started again."""
 
-    def __init__(self, name: str, port: int, directory: Path, arguments: Sequence[str]) -> None:
+    def __init__(self, name: str, place: Place, directory: Path, arguments: Sequence[str]) -> None:
         self.name = name
-        self.address = f"127.0.0.1:{port}"
+        self.address = place.address
+        self._launcher = place.launcher
         self.data = directory / name
         self.log_path = directory / f"{name}.log"
         self._arguments = list(arguments)
@@ -56,7 +71,7 @@ class NodeProcess:
     def start(self, *more: str) -> None:
         """Starts the process; its output is appended to the log."""
         assert not self.running
-        command = [sys.executable, "-m", "kvorum_server", "--name", self.name]
+        command = [*self._launcher, sys.executable, "-m", "kvorum_server", "--name", self.name]
         command += ["--data", str(self.data), "--listen", self.address, *self._arguments, *more]
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -109,16 +124,23 @@ class NodeProcess:
 class Cluster:
     """Nodes n1..nN that know each other."""
 
-    def __init__(self, directory: Path, count: int = 3, *, options: Sequence[str] = ()) -> None:
-        ports = free_ports(count)
+    def __init__(
+        self,
+        directory: Path,
+        count: int = 3,
+        *,
+        options: Sequence[str] = (),
+        places: Sequence[Place] = (),
+    ) -> None:
+        places = places or loopback(count)
         names = [f"n{number}" for number in range(1, count + 1)]
         self.initial = ",".join(
-            f"{name}=127.0.0.1:{port}" for name, port in zip(names, ports, strict=True)
+            f"{name}={place.address}" for name, place in zip(names, places, strict=True)
         )
         arguments = ["--initial-cluster", self.initial, "--replicas", str(min(3, count)), *options]
         self.nodes = [
-            NodeProcess(name, port, directory, arguments)
-            for name, port in zip(names, ports, strict=True)
+            NodeProcess(name, place, directory, arguments)
+            for name, place in zip(names, places, strict=True)
         ]
 
     @property

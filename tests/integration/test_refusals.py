@@ -22,12 +22,14 @@ from kvorum_server.placement.bootstrap import initial_configurations, make_boots
 from kvorum_server.storage.filedisk import FileDisk
 from kvorum_server.storage.record import BootstrapRecord, ReplicaCreated
 from kvorum_server.storage.rocksdb import FORMAT_KEY, RocksEngine
+from kvorum_server.storage.segment import FORMAT as LOG_FORMAT
 from kvorum_server.storage.segment import PREFIX_BYTES, encode_prefix
 from kvorum_server.storage.wal import WriteAheadLog
 from tests.integration.cluster import (
     PATIENCE_SECONDS,
     Cluster,
     NodeProcess,
+    Place,
     eventually,
     free_ports,
     running_cluster,
@@ -143,7 +145,7 @@ def node(kept: Cluster, tmp_path: Path) -> Iterator[NodeProcess]:
     (original,) = kept.nodes
     copy = NodeProcess(
         "n1",
-        int(original.address.split(":")[1]),
+        Place(original.address),
         tmp_path,
         ["--initial-cluster", kept.initial, "--segment-bytes", str(SEGMENT_BYTES)],
     )
@@ -202,7 +204,7 @@ def test_a_flipped_bit_in_the_log(node: NodeProcess) -> None:
     node.start()
     line = refusal(node)
     assert re.search(rf"write-ahead log damaged: {path.name} at byte \d+", line)
-    assert "keep the directory, move it aside and bring the node back" in line
+    assert "start the node with --join and addresses of other members, or restore a backup" in line
     assert path.read_bytes() == data, "what is damaged is left as it was found"
 
 
@@ -229,10 +231,12 @@ def test_a_torn_tail_is_cut_without_a_fuss(node: NodeProcess) -> None:
 def test_a_log_of_a_newer_format(node: NodeProcess) -> None:
     path = written(node)[-1]
     data = path.read_bytes()
-    prefix = encode_prefix(int(path.stem), len(data), version=2)
+    newer = LOG_FORMAT + 1
+    prefix = encode_prefix(int(path.stem), len(data), version=newer)
     path.write_bytes(prefix + data[PREFIX_BYTES:])
     node.start()
-    assert f"{path.name} has format 2, this program knows formats up to 1" in refusal(node)
+    line = f"{path.name} has format {newer}, this program knows formats up to {LOG_FORMAT}"
+    assert line in refusal(node)
 
 
 def test_a_state_of_a_newer_format(node: NodeProcess) -> None:
@@ -291,7 +295,7 @@ def test_an_initial_cluster_that_disagrees_between_nodes(tmp_path: Path) -> None
     first, second = (f"127.0.0.1:{port}" for port in free_ports(2))
     texts = {"n1": f"n1={first},n2={second}", "n2": f"n2={second},n1={first}"}
     nodes = [
-        NodeProcess(name, int(address.split(":")[1]), tmp_path, ["--initial-cluster", texts[name]])
+        NodeProcess(name, Place(address), tmp_path, ["--initial-cluster", texts[name]])
         for name, address in (("n1", first), ("n2", second))
     ]
     try:

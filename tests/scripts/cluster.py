@@ -94,6 +94,8 @@ class Node:
         """Writes wait for an explicit sync."""
         self.installed: SnapshotMeta | None = None
         self.applied: list[Entry] = []
+        self.lost = False
+        """What was applied is lost, and the disk knows it."""
 
 
 class Cluster:
@@ -154,6 +156,7 @@ class Cluster:
             log_start_stamp=start.stamp,
             entries=node.disk.entries,
             applied=start.index,
+            rebuilding=node.lost,
         )
 
     def crash(self, replica: ReplicaId) -> None:
@@ -218,6 +221,7 @@ class Cluster:
             known = self.committed.setdefault(entry.index, entry)
             assert known == entry, f"two entries were committed at index {entry.index}"
             assert not node.applied or entry.index == node.applied[-1].index + 1
+            assert not node.lost, "applied to a state that is lost"
             node.applied.append(entry)
             self._tell("commit", f"n{node.replica} applies {entry.index}@{entry.term}")
             node.consensus.applied(entry.index)
@@ -281,6 +285,21 @@ class Cluster:
             return False
         receiver.installed = meta
         receiver.applied = [entry for entry in sender.applied if entry.index <= index]
+        receiver.lost = False
+        self.drain(target)
+        return True
+
+    def rebuild(self, source: ReplicaId, target: ReplicaId) -> bool:
+        """Gives ``target``, whose state is lost, what ``source`` has applied; its log stays."""
+        index = self.consensus(source).status().applied
+        term, stamp = self.committed[index].term, self.committed[index].stamp
+        configuration = self.consensus(source).configuration_at(index)
+        meta = SnapshotMeta(index, term, stamp, configuration)
+        if not self.consensus(target).rebuild(meta):
+            return False
+        receiver = self.nodes[target]
+        receiver.lost = False
+        receiver.applied = [e for e in self.nodes[source].applied if e.index <= index]
         self.drain(target)
         return True
 

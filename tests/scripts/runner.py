@@ -268,6 +268,16 @@ class Runner:
         if not self._cluster.install(int(source), int(target)):
             self._lines.append("refused: not later than what is committed")
 
+    def lose_state(self, replica: str) -> None:
+        """``lose-state 2``: what replica 2 has applied is lost; its log and its vote are not."""
+        self._cluster.nodes[int(replica)].lost = True
+        self._cluster.consensus(int(replica)).lose_state()
+
+    def rebuild(self, source: str, target: str) -> None:
+        """``rebuild 1 2``: replica 2, whose state is lost, gets what 1 has applied; its log stays."""
+        if not self._cluster.rebuild(int(source), int(target)):
+            self._lines.append("refused: the log does not go on from there")
+
     def snapshot_failed(self, replica: str, target: str) -> None:
         """``snapshot-failed 1 2``: the transfer from 1 to 2 broke off."""
         self._cluster.consensus(int(replica)).snapshot_failed(int(target))

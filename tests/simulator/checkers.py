@@ -9,11 +9,20 @@ store on top:
 *   election safety: one leader a term;
 *   log matching: the same (index, term) means the same log up to there;
 *   leader completeness: a new leader has every entry that was committed in an earlier term;
+*   a leader believes of each replica only what that replica holds durably, and never less again;
+*   who first calls an entry committed is right: a quorum of the configuration holds it durably, of
+    both halves when it is joint;
+*   a leader changes the configuration only when the last change is committed;
 *   state machine safety: what is committed at an index never differs and never changes, and equal
     applied indexes mean equal figures and equal rows;
-*   term, vote, commit and applied index only move as the paper lets them, restarts included;
+*   term, vote, commit and applied index only move as the paper lets them, restarts included, and
+    revisions never fall;
 *   a restarted node finds all writes that were synced, then some of those that were not, in order;
 *   no promise leaves before what it promises is durable: votes, acknowledgements, commits.
+
+Nodes are told apart by identity and replicas by (group, replica id), never by a place in a list:
+nodes come and go, and a machine that lost its disk is another node. The committed entries are kept
+(``log``), for those who judge the run at its end.
 
 A violation raises :class:`Violation`; the simulation reports it with its seed.
 """
@@ -31,15 +40,20 @@ from kvorum_server.storage.record import (
     LogCut,
     Record,
     ReplicaCreated,
+    ReplicaRetired,
     SnapshotInstalled,
 )
 from kvorum_server.storage.recovery import Recovered
 from kvorum_server.types import (
     AppendResponse,
+    Configuration,
     Entry,
+    EntryKind,
     Envelope,
     GroupId,
     HardState,
+    NodeId,
+    ReplicaId,
     VoteRequest,
     VoteResponse,
 )
@@ -66,13 +80,22 @@ def extend(chain: Chain, entry: Entry) -> Chain:
     return blake2b(chain + head + entry.payload, digest_size=12).digest()
 
 
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An entry of a log and the chain up to it."""
+
+    entry: Entry
+    chain: Chain
+
+
 @dataclass(slots=True)
 class ShadowLog:
     """What one replica's log must hold, as its records tell. Entries are ``start`` + 1 and on."""
 
+    replica: ReplicaId = 0
     start: int = 0
     base: Chain = EMPTY_CHAIN
-    entries: list[tuple[int, Chain]] = field(default_factory=list)
+    entries: list[Link] = field(default_factory=list)
     hard_state: HardState = field(default_factory=HardState)
 
     @property
@@ -82,52 +105,85 @@ class ShadowLog:
 
     def chain(self, index: int) -> Chain:
         """The chain up to an index that is not below the start."""
-        return self.base if index == self.start else self.entries[index - self.start - 1][1]
+        return self.base if index == self.start else self.entries[index - self.start - 1].chain
+
+    def entry(self, index: int) -> Entry:
+        """An entry that has not been cut."""
+        return self.entries[index - self.start - 1].entry
+
+    def holds(self, index: int, chain: Chain) -> bool:
+        """Whether the log has this very entry and has not cut it."""
+        return self.start <= index <= self.last and self.chain(index) == chain
 
     def copy(self) -> "ShadowLog":
         """An independent copy."""
-        return ShadowLog(self.start, self.base, list(self.entries), self.hard_state)
+        return ShadowLog(self.replica, self.start, self.base, list(self.entries), self.hard_state)
 
-    def fingerprint(self) -> tuple[int, Chain, HardState]:
-        """Where the log ends, what it is, and the hard state: enough to tell two logs apart."""
-        return self.last, self.chain(self.last), self.hard_state
+    def fingerprint(self) -> tuple[ReplicaId, int, Chain, HardState]:
+        """Whose log it is, where it ends, what it is, and the hard state: enough to tell two
+        logs apart."""
+        return self.replica, self.last, self.chain(self.last), self.hard_state
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a replica said of itself after a turn."""
+
+    replica: ReplicaId = 0
+    term: int = 0
+    commit: int = 0
+    applied: int = 0
+    revision: int = 0
+    compacted_revision: int = 0
+    matched: dict[ReplicaId, int] = field(default_factory=dict)
+    configuration: Configuration | None = None
 
 
 @dataclass(slots=True)
 class ShadowNode:
     """The logs of one node: with everything it appended, and with what was synced only."""
 
+    name: str = ""
     current: dict[GroupId, ShadowLog] = field(default_factory=dict)
     durable: dict[GroupId, ShadowLog] = field(default_factory=dict)
     unsynced: list[tuple[Record, ...]] = field(default_factory=list)
     leads: set[tuple[GroupId, int]] = field(default_factory=set)
-    seen: dict[GroupId, tuple[int, int, int]] = field(default_factory=dict)
-    """Term, commit and applied index at the last look of this life."""
+    seen: dict[GroupId, Look] = field(default_factory=dict)
+    """The last look of this life."""
+    changes: dict[GroupId, list[int]] = field(default_factory=dict)
+    """Indexes of configurations appended since the last look."""
 
 
 class Checkers:
-    """One for a whole cluster; nodes are told apart by number."""
+    """One for a whole cluster; nodes are told apart by identity."""
 
-    def __init__(self, voters: int) -> None:
-        self.voters = voters
-        self.nodes: dict[int, ShadowNode] = {}
-        self.leaders: dict[tuple[GroupId, int], int] = {}
+    def __init__(self) -> None:
+        self.nodes: dict[NodeId, ShadowNode] = {}
+        self.leaders: dict[tuple[GroupId, int], NodeId] = {}
         self.matching: dict[tuple[GroupId, int, int], Chain] = {}
-        self.agreed: dict[GroupId, list[tuple[Chain, int]]] = {}
+        self.agreed: dict[GroupId, list[tuple[Link, int]]] = {}
         """What is committed at 1 and on, and the term of who said so first."""
-        self.states: dict[tuple[GroupId, int], tuple[MachineStatus, int]] = {}
-        self.rows: dict[tuple[GroupId, int], tuple[bytes, int]] = {}
+        self.states: dict[GroupId, dict[int, tuple[MachineStatus, str]]] = {}
+        """Figures after an index, and which node had them first."""
+        self.rows: dict[tuple[GroupId, int], tuple[bytes, str]] = {}
+
+    def log(self, group: GroupId) -> list[Entry]:
+        """The committed entries of a group, from the first one on."""
+        return [link.entry for link, _ in self.agreed.get(group, ())]
+
+    def _name(self, node: NodeId) -> str:
+        return f"node {self.nodes[node].name}"
 
     # --- Records ---
 
-    def appended(self, node: int, records: tuple[Record, ...]) -> None:
+    def appended(self, node: NodeId, records: tuple[Record, ...]) -> None:
         """A node handed a write to its log."""
         shadow = self.nodes[node]
         for record in records:
             self._apply(node, shadow.current, record, live=True)
         shadow.unsynced.append(records)
 
-    def synced(self, node: int, writes: int) -> None:
+    def synced(self, node: NodeId, writes: int) -> None:
         """The oldest ``writes`` unsynced writes of a node are durable."""
         shadow = self.nodes[node]
         for records in shadow.unsynced[:writes]:
@@ -136,13 +192,15 @@ class Checkers:
         del shadow.unsynced[:writes]
 
     def _apply(
-        self, node: int, logs: dict[GroupId, ShadowLog], record: Record, *, live: bool
+        self, node: NodeId, logs: dict[GroupId, ShadowLog], record: Record, *, live: bool
     ) -> None:
         match record:
-            case ReplicaCreated(group):
-                logs[group] = ShadowLog()
+            case ReplicaCreated(group, replica):
+                logs[group] = ShadowLog(replica)
+            case ReplicaRetired(group):
+                del logs[group]
             case EntriesAppended(group, _, entries):
-                self._append(node, group, logs[group], entries)
+                self._append(node, group, logs[group], entries, live=live)
             case HardStateChanged(group, _, hard_state):
                 if live:
                     self._check_hard_state(node, group, logs[group].hard_state, hard_state)
@@ -151,7 +209,8 @@ class Checkers:
                 old = logs[group]
                 hard = old.hard_state
                 hard = HardState(hard.term, hard.vote, max(hard.commit, meta.index))
-                logs[group] = ShadowLog(meta.index, self._agreed_chain(group, meta.index), [], hard)
+                chain = self._agreed_chain(group, meta.index)
+                logs[group] = ShadowLog(old.replica, meta.index, chain, [], hard)
             case LogCut(group, index=index):
                 log = logs[group]
                 if index > log.start:
@@ -161,19 +220,31 @@ class Checkers:
             case _:
                 return
 
-    def _append(self, node: int, group: GroupId, log: ShadowLog, entries: Iterable[Entry]) -> None:
+    def _append(
+        self,
+        node: NodeId,
+        group: GroupId,
+        log: ShadowLog,
+        entries: Iterable[Entry],
+        *,
+        live: bool,
+    ) -> None:
         for entry in entries:
-            where = f"node {node}, group {group}, entry {entry.index}"
+            where = f"{self._name(node)}, group {group}, entry {entry.index}"
             require(entry.index > log.start, f"{where}: replaces an entry that was cut")
             require(entry.index <= log.last + 1, f"{where}: leaves a gap after {log.last}")
             del log.entries[entry.index - log.start - 1 :]
             chain = extend(log.chain(log.last), entry)
-            log.entries.append((entry.term, chain))
+            log.entries.append(Link(entry, chain))
             known = self.matching.setdefault((group, entry.index, entry.term), chain)
             require(known == chain, f"log matching: {where} of term {entry.term} exists twice")
+            if live and entry.kind is EntryKind.CONFIGURATION:
+                self.nodes[node].changes.setdefault(group, []).append(entry.index)
 
-    def _check_hard_state(self, node: int, group: GroupId, old: HardState, new: HardState) -> None:
-        where = f"node {node}, group {group}: {old} became {new}"
+    def _check_hard_state(
+        self, node: NodeId, group: GroupId, old: HardState, new: HardState
+    ) -> None:
+        where = f"{self._name(node)}, group {group}: {old} became {new}"
         require(new.term >= old.term, f"the term fell: {where}")
         require(new.commit >= old.commit, f"the commit index fell: {where}")
         if new.term == old.term:
@@ -184,30 +255,32 @@ class Checkers:
             return EMPTY_CHAIN
         chains = self.agreed.get(group, [])
         require(index <= len(chains), f"group {group}: {index} was kept before it was committed")
-        return chains[index - 1][0]
+        return chains[index - 1][0].chain
 
-    def promised(self, node: int, envelope: Envelope) -> None:
+    def promised(self, node: NodeId, envelope: Envelope) -> None:
         """A message leaves a node: is what it promises durable there?"""
         log = self.nodes[node].durable.get(envelope.group, ShadowLog())
         hard = log.hard_state
         match envelope.message:
             case AppendResponse(accepted=True, matched_index=index):
                 kept = self._holds(node, envelope.group, index)
-                require(kept, f"node {node} acknowledged entry {index} before it was durable")
+                require(
+                    kept, f"{self._name(node)} acknowledged entry {index} before it was durable"
+                )
             case VoteResponse(term, granted=True):
                 require(
                     (hard.term, hard.vote) == (term, envelope.target_replica) or hard.term > term,
-                    f"node {node} gave a vote in term {term} before it was durable",
+                    f"{self._name(node)} gave a vote in term {term} before it was durable",
                 )
             case VoteRequest(term):
                 require(
                     (hard.term, hard.vote) == (term, envelope.source_replica) or hard.term > term,
-                    f"node {node} asked for votes in term {term} before its own was durable",
+                    f"{self._name(node)} asked for votes in term {term} before its own was durable",
                 )
             case _:
                 return
 
-    def _holds(self, node: int, group: GroupId, index: int) -> bool:
+    def _holds(self, node: NodeId, group: GroupId, index: int) -> bool:
         """Whether what the node has at an index now is durable there."""
         shadow = self.nodes[node]
         durable, current = shadow.durable.get(group), shadow.current.get(group)
@@ -219,24 +292,31 @@ class Checkers:
 
     # --- Restarts ---
 
-    def started(self, node: int, recovered: Recovered) -> None:
+    def started(self, name: str, recovered: Recovered) -> None:
         """A node starts: what it recovered is all that was synced and some of what was not."""
+        node = recovered.identity
         shadow = self.nodes.get(node)
+        self.nodes[node] = ShadowNode(name)
         logs = {group: self._log_of(node, recovered, group) for group in recovered.replicas}
         if shadow is not None:
             self._check_recovery(node, shadow, logs)
         durable = {group: log.copy() for group, log in logs.items()}
-        self.nodes[node] = ShadowNode(logs, durable)
+        self.nodes[node] = ShadowNode(name, logs, durable)
 
-    def _log_of(self, node: int, recovered: Recovered, group: GroupId) -> ShadowLog:
+    def lost(self, node: NodeId) -> None:
+        """A node has lost its disk: what was durable there is not durable any more."""
+        del self.nodes[node]
+
+    def _log_of(self, node: NodeId, recovered: Recovered, group: GroupId) -> ShadowLog:
         replica = recovered.replicas[group]
         start, _ = replica.log_start
-        log = ShadowLog(start, self._agreed_chain(group, start), [], replica.hard_state)
-        self._append(node, group, log, replica.entries)
+        chain = self._agreed_chain(group, start)
+        log = ShadowLog(replica.replica, start, chain, [], replica.hard_state)
+        self._append(node, group, log, replica.entries, live=False)
         return log
 
     def _check_recovery(
-        self, node: int, shadow: ShadowNode, found: dict[GroupId, ShadowLog]
+        self, node: NodeId, shadow: ShadowNode, found: dict[GroupId, ShadowLog]
     ) -> None:
         actual = {group: log.fingerprint() for group, log in found.items()}
         possible = shadow.durable
@@ -247,92 +327,173 @@ class Checkers:
             histories.append({group: log.fingerprint() for group, log in possible.items()})
         require(
             actual in histories,
-            f"node {node} recovered {actual}; synced was {histories[0]}, "
+            f"{self._name(node)} recovered {actual}; synced was {histories[0]}, "
             f"then {len(shadow.unsynced)} writes up to {histories[-1]}",
         )
 
     # --- Status ---
 
     def looked(
-        self, node: int, group: GroupId, status: ConsensusStatus, machine: MachineStatus
+        self, node: NodeId, group: GroupId, status: ConsensusStatus, machine: MachineStatus
     ) -> None:
         """A node has taken a turn."""
         shadow = self.nodes[node]
-        term, commit, applied = shadow.seen.get(group, (0, 0, 0))
-        now = f"node {node}, group {group}"
-        require(status.term >= term, f"{now}: the term fell from {term} to {status.term}")
-        require(status.commit >= commit, f"{now}: commit fell from {commit} to {status.commit}")
-        require(status.applied >= applied, f"{now}: applied fell from {applied}")
-        require(status.applied <= status.commit, f"{now}: applied more than is committed")
-        shadow.seen[group] = (status.term, status.commit, status.applied)
+        before = shadow.seen.get(group)
+        if before is None or before.replica != status.replica:
+            before = Look()
+        now = Look(
+            status.replica,
+            status.term,
+            status.commit,
+            status.applied,
+            machine.revision,
+            machine.compacted_revision,
+            status.matched,
+            status.configuration,
+        )
+        where = f"{shadow.name}, group {group}"
+        for name in ("term", "commit", "applied", "revision", "compacted_revision"):
+            was, has = getattr(before, name), getattr(now, name)
+            require(has >= was, f"{where}: {name} fell from {was} to {has}")
+        require(status.applied <= status.commit, f"{where}: applied more than is committed")
         if status.role is Role.LEADER:
             self._check_leader(node, group, status)
-        if status.commit > commit:
-            self._check_committed(node, group, commit, status)
-        if machine.applied_index > applied or not applied:
+            self._check_matched(node, group, before, status)
+        if status.commit > before.commit:
+            self._check_committed(node, group, before, status)
+        changes = shadow.changes.pop(group, None)
+        if changes and status.role is Role.LEADER:
+            self._check_changes(node, group, changes, status)
+        if machine.applied_index > before.applied or not before.applied:
             self._check_figures(node, group, machine)
+        shadow.seen[group] = now
 
-    def _check_leader(self, node: int, group: GroupId, status: ConsensusStatus) -> None:
+    def _check_leader(self, node: NodeId, group: GroupId, status: ConsensusStatus) -> None:
         other = self.leaders.setdefault((group, status.term), node)
+        shadow = self.nodes[node]
         require(
             other == node,
-            f"election safety: nodes {other} and {node} lead group {group} in term {status.term}",
+            f"election safety: {other} and {node} ({shadow.name}) lead group {group} in term "
+            f"{status.term}",
         )
-        shadow = self.nodes[node]
         if (group, status.term) in shadow.leads:
             return
         shadow.leads.add((group, status.term))
         log = shadow.current[group]
-        for index, (chain, term) in enumerate(self.agreed.get(group, ()), 1):
+        for index, (link, term) in enumerate(self.agreed.get(group, ()), 1):
             if index > log.start and status.term > term:
                 require(
-                    index <= log.last and log.chain(index) == chain,
-                    f"leader completeness: node {node} leads group {group} in term {status.term} "
-                    f"without the committed entry {index}",
+                    log.holds(index, link.chain),
+                    f"leader completeness: {self._name(node)} leads group {group} in term "
+                    f"{status.term} without the committed entry {index}",
                 )
 
+    def _check_matched(
+        self, node: NodeId, group: GroupId, before: Look, status: ConsensusStatus
+    ) -> None:
+        """What a leader believes to be durable elsewhere is."""
+        same_term = before.term == status.term
+        log = self.nodes[node].current[group]
+        for replica, index in status.matched.items():
+            was = before.matched.get(replica, 0) if same_term else 0
+            where = f"{self._name(node)}, group {group}: matched index of replica {replica}"
+            require(index >= was, f"{where} fell from {was} to {index}")
+            if index == was or index <= log.start:
+                continue
+            other = self._durable(group, replica)
+            require(
+                other is None or index < other.start or other.holds(index, log.chain(index)),
+                f"{where} is {index}, which that replica does not hold durably",
+            )
+
+    def _durable(self, group: GroupId, replica: ReplicaId) -> ShadowLog | None:
+        """What a replica holds durably, wherever it is; None when it is nowhere any more."""
+        logs = (shadow.durable.get(group) for shadow in self.nodes.values())
+        return next((log for log in logs if log is not None and log.replica == replica), None)
+
     def _check_committed(
-        self, node: int, group: GroupId, before: int, status: ConsensusStatus
+        self, node: NodeId, group: GroupId, before: Look, status: ConsensusStatus
     ) -> None:
         commit = status.commit
         log = self.nodes[node].current[group]
         agreed = self.agreed.setdefault(group, [])
-        require(commit <= log.last, f"node {node} committed {commit}, its log ends at {log.last}")
-        for index in range(max(log.start, before), commit):
+        name = self._name(node)
+        require(commit <= log.last, f"{name} committed {commit}, its log ends at {log.last}")
+        for index in range(max(log.start, before.commit), commit):
             chain = log.chain(index + 1)
             if index < len(agreed):
                 require(
-                    agreed[index][0] == chain,
-                    f"state machine safety: node {node} committed another entry {index + 1} of "
+                    agreed[index][0].chain == chain,
+                    f"state machine safety: {name} committed another entry {index + 1} of "
                     f"group {group} than was committed before",
                 )
             else:
                 require(index == len(agreed), f"entry {index + 1} was committed before {index}")
-                self._check_quorum(node, group, index + 1, chain)
-                agreed.append((chain, status.term))
+                configurations = (before.configuration, status.configuration)
+                self._check_quorum(name, group, index + 1, chain, configurations)
+                agreed.append((log.entries[index - log.start], status.term))
 
-    def _check_quorum(self, node: int, group: GroupId, index: int, chain: Chain) -> None:
-        """The first to call an entry committed must be right: a quorum holds it durably."""
-        logs = [shadow.durable.get(group, ShadowLog()) for shadow in self.nodes.values()]
-        holders = sum(log.start <= index <= log.last and log.chain(index) == chain for log in logs)
+    def _check_quorum(
+        self,
+        name: str,
+        group: GroupId,
+        index: int,
+        chain: Chain,
+        configurations: tuple[Configuration | None, Configuration],
+    ) -> None:
+        """The first to call an entry committed must be right: a quorum holds it durably.
+
+        A configuration that was appended in the same turn counts from the next decision on.
+        """
+        logs = (shadow.durable.get(group) for shadow in self.nodes.values())
+        holders = {log.replica for log in logs if log is not None and log.holds(index, chain)}
+        known = [configuration for configuration in configurations if configuration is not None]
         require(
-            holders * 2 > self.voters,
-            f"node {node} committed entry {index} of group {group}, which {holders} of "
-            f"{self.voters} nodes hold durably",
+            any(_is_quorum(configuration, holders) for configuration in known),
+            f"{name} committed entry {index} of group {group}, which only the replicas "
+            f"{sorted(holders)} hold durably, under {known}",
         )
 
-    def _check_figures(self, node: int, group: GroupId, machine: MachineStatus) -> None:
-        known, other = self.states.setdefault((group, machine.applied_index), (machine, node))
+    def _check_changes(
+        self, node: NodeId, group: GroupId, changes: list[int], status: ConsensusStatus
+    ) -> None:
+        """One change at a time: a leader begins the next when the last one is committed."""
+        log = self.nodes[node].current[group]
+        for index in changes:
+            if not log.start < index <= log.last or log.entry(index).term != status.term:
+                continue
+            open_changes = [
+                link.entry.index
+                for link in log.entries[: index - log.start - 1]
+                if link.entry.kind is EntryKind.CONFIGURATION and link.entry.index > status.commit
+            ]
+            require(
+                not open_changes,
+                f"{self._name(node)} changed the configuration of group {group} in entry {index} "
+                f"while {open_changes} were not committed",
+            )
+
+    def _check_figures(self, node: NodeId, group: GroupId, machine: MachineStatus) -> None:
+        name = self._name(node)
+        states = self.states.setdefault(group, {})
+        known, other = states.setdefault(machine.applied_index, (machine, name))
         require(
             known == machine,
-            f"group {group}: nodes {other} and {node} differ after the same entries: "
+            f"group {group}: {other} and {name} differ after the same entries: "
             f"{known} and {machine}",
         )
 
-    def check_rows(self, node: int, group: GroupId, applied: int, digest: bytes) -> None:
+    def check_rows(self, node: NodeId, group: GroupId, applied: int, digest: bytes) -> None:
         """The rows that replicas must share, at an applied index."""
-        known, other = self.rows.setdefault((group, applied), (digest, node))
+        name = self._name(node)
+        known, other = self.rows.setdefault((group, applied), (digest, name))
         require(
             known == digest,
-            f"group {group}: the rows of nodes {other} and {node} differ after entry {applied}",
+            f"group {group}: the rows of {other} and {name} differ after entry {applied}",
         )
+
+
+def _is_quorum(configuration: Configuration, holders: set[ReplicaId]) -> bool:
+    """Whether so many replicas decide: a majority of the voters, of both halves when joint."""
+    halves = (configuration.voters, configuration.outgoing)
+    return all(2 * len(holders.intersection(half)) > len(half) for half in halves if half)

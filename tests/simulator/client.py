@@ -1,4 +1,8 @@
-"""A client of the simulated cluster: asks, waits, asks again, and writes down what it was told.
+"""Clients of the simulated cluster: they ask, wait, ask again, and write down what they were told.
+
+There are two kinds. ``sdk_client.py`` runs the product's own library. The one here is made for
+what that library never does: it knows no streams, so its frames are lost, repeated and overtaken
+one by one, it sends the same command to several nodes at once, and it does not wait.
 
 It follows the rules that every client has to follow (exactly-once sessions): one session, dense
 sequences, the same sequence again after a lost answer, nothing beyond the window. What it was never
@@ -10,20 +14,22 @@ bytes, the same that travel over gRPC; one frame carries everything that was sta
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from kvorum_proto import command_pb2, kv_pb2
 from kvorum_server.types import Envelope
 from tests.simulator.linearizability import NEVER, Call
-from tests.simulator.model import Get, Operation, Outcome, Scan
+from tests.simulator.model import Get, Operation, Outcome, Scan, revision_of
 from tests.simulator.network import Network
 from tests.simulator.options import Options
 from tests.simulator.scheduler import MILLISECOND, Scheduler
+from tests.simulator.serving import ClientBytes
 from tests.simulator.trace import Trace
 from tests.simulator.translation import UnexpectedAnswer, outcome_of, query_of, submission_of
+from tests.simulator.workload import Workload
 
-Frame = bytes | tuple[Envelope, ...]
+Frame = ClientBytes | tuple[Envelope, ...]
 """What the network carries: bytes, or the envelopes themselves where the codec is skipped."""
 
 KEY_GROUP = 1
@@ -40,6 +46,58 @@ NEVER_APPENDED = frozenset(
 """The node refused; nothing was logged."""
 
 
+class Asker(Protocol):
+    """What the cluster and the nemesis know of a client."""
+
+    endpoint: int
+    reads: float
+    """How many of its operations are reads. One that only reads is never stuck with a write."""
+    budget: int
+    """Operations that may still be started."""
+    completed: int
+    unknown: int
+    patient: bool
+    """The quiet phase: nothing is given up any more."""
+
+    def start(self) -> None:
+        """Begins to work."""
+        ...
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is on its way and nothing is left to start."""
+        ...
+
+    def describe(self) -> str:
+        """What the client waits for."""
+        ...
+
+    def receive(self, source: int, frame: ClientBytes) -> None:
+        """Something of a node has arrived."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all clients of a run share. ``history`` gets a Call for each operation that ended,
+    ``nodes`` tells the endpoint of an address.
+    """
+
+    options: Options
+    scheduler: Scheduler
+    network: Network[Frame]
+    nodes: dict[str, int]
+    workload: Workload
+    history: list[Call]
+    trace: Trace
+
+    def record(self, call: Call) -> None:
+        """An operation has ended."""
+        self.history.append(call)
+        if call.outcome is not None:
+            self.workload.heard(revision_of(call.outcome) or 0)
+
+
 @dataclass(slots=True)
 class Request:
     """One operation on its way. ``sequence`` 0: outside of the session."""
@@ -50,32 +108,22 @@ class Request:
     submission: command_pb2.Submission | None
     """None: a read."""
     begin: int
-    stale: bool = False
+    staleness: int | None = None
     attempts: int = 0
 
 
 @dataclass(slots=True)
 class Client:
-    """``choose`` makes operations; ``history`` gets a Call for each one that ended."""
+    """See the module's text."""
 
     endpoint: int
-    nodes: list[int]
-    leader_of_address: dict[str, int]
-    options: Options
-    scheduler: Scheduler
-    network: Network[Frame]
+    around: Surroundings
     generator: random.Random
-    choose: Callable[[float], tuple[Operation, bool]]
     reads: float
-    """How many of its operations are reads. One that only reads is never stuck with a write."""
-    history: list[Call]
-    trace: Trace
-
     budget: int = 0
-    """Operations that may still be started."""
     completed: int = 0
+    unknown: int = 0
     patient: bool = False
-    """The quiet phase: nothing is given up any more."""
     target: int = 0
     session: int = 0
     opening: Request | None = None
@@ -85,12 +133,14 @@ class Client:
     waiting: list[Request] = field(default_factory=list)
     """Requests that need a session which is not open yet."""
     outgoing: list[Request] = field(default_factory=list)
-    unknown: int = 0
 
     def start(self) -> None:
         """Begins to work."""
-        self.target = self.generator.choice(self.nodes)
+        self.target = self._any_node()
         self._think()
+
+    def _any_node(self) -> int:
+        return self.generator.choice(list(self.around.nodes.values()))
 
     @property
     def idle(self) -> bool:
@@ -106,16 +156,16 @@ class Client:
     # --- Starting operations ---
 
     def _think(self) -> None:
-        delay = int(self.generator.expovariate(1 / self.options.think_mean))
-        self.scheduler.after(delay, self._work)
+        delay = int(self.generator.expovariate(1 / self.around.options.think_mean))
+        self.around.scheduler.after(delay, self._work)
 
     def _work(self) -> None:
-        burst = self.generator.randrange(1, self.options.in_flight + 1)
+        burst = self.generator.randrange(1, self.around.options.in_flight + 1)
         for _ in range(burst):
             in_flight = len(self.requests) + len(self.waiting)
-            if self.budget > 0 and in_flight < self.options.in_flight:
+            if self.budget > 0 and in_flight < self.around.options.in_flight:
                 self.budget -= 1
-                self._begin(*self.choose(self.reads))
+                self._begin(*self.around.workload.choose(self.reads))
         if not self.patient and not self.requests and self.session and self._chance(0.01):
             self._close_session()
         self._think()
@@ -123,13 +173,13 @@ class Client:
     def _chance(self, probability: float) -> bool:
         return probability > 0 and self.generator.random() < probability
 
-    def _begin(self, operation: Operation, stale: bool) -> None:
-        now = self.scheduler.now
+    def _begin(self, operation: Operation, staleness: int | None) -> None:
+        now = self.around.scheduler.now
         if isinstance(operation, Get | Scan):
-            self._send(self._register(Request(0, operation, None, now, stale)))
+            self._send(self._register(Request(0, operation, None, now, staleness)))
             return
         request = Request(0, operation, submission_of(operation), now)
-        if self._chance(self.options.without_session):
+        if self._chance(self.around.options.without_session):
             self._send(self._register(request))
         else:
             self.waiting.append(request)
@@ -150,7 +200,7 @@ class Client:
         if not self.session:
             if self.opening is None:
                 body = command_pb2.Submission(session_open=command_pb2.SessionOpen())
-                self.opening = self._register(Request(0, None, body, self.scheduler.now))
+                self.opening = self._register(Request(0, None, body, self.around.scheduler.now))
                 self._send(self.opening)
             return
         while self.waiting and self._window_has_room():
@@ -162,7 +212,10 @@ class Client:
             self._send(self._register(request))
 
     def _window_has_room(self) -> bool:
-        return self.next_sequence < self._acknowledged_below() + self.options.config.session_window
+        return (
+            self.next_sequence
+            < self._acknowledged_below() + self.around.options.config.session_window
+        )
 
     def _acknowledged_below(self) -> int:
         unanswered = [
@@ -174,7 +227,7 @@ class Client:
 
     def _close_session(self) -> None:
         body = command_pb2.Submission(session_close=command_pb2.SessionClose(session=self.session))
-        self._send(self._register(Request(0, None, body, self.scheduler.now)))
+        self._send(self._register(Request(0, None, body, self.around.scheduler.now)))
         self._forget_session()
 
     def _forget_session(self) -> None:
@@ -185,7 +238,7 @@ class Client:
         """What was sent in the session and not answered may have been applied or not."""
         if session != self.session:
             return
-        self.trace.note(f"c{self.endpoint}", f"session {session} expired")
+        self.around.trace.note(f"c{self.endpoint}", f"session {session} expired")
         self._forget_session()
         for request in list(self.requests.values()):
             if request.submission is not None and request.submission.session == session:
@@ -195,12 +248,12 @@ class Client:
 
     def _send(self, request: Request) -> None:
         if not self.outgoing:
-            self.scheduler.after(0, self._flush)
+            self.around.scheduler.after(0, self._flush)
         self.outgoing.append(request)
         request.attempts += 1
         attempt = request.attempts
-        timeout = int(self.options.timeout * self.generator.uniform(0.7, 1.5))
-        self.scheduler.after(timeout, lambda: self._timed_out(request, attempt))
+        timeout = int(self.around.options.timeout * self.generator.uniform(0.7, 1.5))
+        self.around.scheduler.after(timeout, lambda: self._timed_out(request, attempt))
 
     def _flush(self) -> None:
         requests = [request for request in self.outgoing if request.number in self.requests]
@@ -229,21 +282,22 @@ class Client:
             frame.inquiries.append(inquiry)
         if requests:
             data = frame.SerializeToString()
-            self.network.send(self.endpoint, self.target, data, repeatable=repeatable)
+            self.around.network.send(self.endpoint, self.target, data, repeatable=repeatable)
 
     def _query(self, request: Request) -> command_pb2.Query:
         assert isinstance(request.operation, Get | Scan)
         query = query_of(request.operation)
-        if request.stale:
+        if request.staleness is not None:
             query.consistency = command_pb2.Query.STALE
+            query.staleness_ms_max = request.staleness // MILLISECOND
         return query
 
     def _timed_out(self, request: Request, attempt: int) -> None:
         if self.requests.get(request.number) is not request or request.attempts != attempt:
             return
-        self.target = self.generator.choice(self.nodes)
+        self.target = self._any_node()
         if self._is_at_most_once(request) or (
-            not self.patient and self._chance(self.options.give_up) and request.operation
+            not self.patient and self._chance(self.around.options.give_up) and request.operation
         ):
             self._end(request, None)
             return
@@ -267,13 +321,14 @@ class Client:
                 self._register(request)
             self._send(request)
 
-        self.scheduler.after(delay, again)
+        self.around.scheduler.after(delay, again)
 
     # --- Receiving ---
 
-    def receive(self, source: int, data: bytes) -> None:
+    def receive(self, source: int, frame: ClientBytes) -> None:
         """Takes a ``ServerFrame`` in; answers to what is not awaited any more are dropped."""
-        for replies in kv_pb2.ServerFrame.FromString(data).replies:
+        assert isinstance(frame, bytes), "this client has no streams"
+        for replies in kv_pb2.ServerFrame.FromString(frame).replies:
             assert replies.group == KEY_GROUP, f"an answer of group {replies.group}"
             for number, result in zip(replies.ids, replies.results, strict=True):
                 request = self.requests.get(number)
@@ -304,9 +359,7 @@ class Client:
         match error.code:
             case code if code in NEVER_APPENDED:
                 if source == self.target:
-                    self.target = self.leader_of_address.get(error.leader, 0) or (
-                        self.generator.choice(self.nodes)
-                    )
+                    self.target = self.around.nodes.get(error.leader, 0) or self._any_node()
                 self._retry_later(request)
             case command_pb2.UNCERTAIN:
                 if self._is_at_most_once(request):
@@ -340,13 +393,16 @@ class Client:
             self.unknown += 1
         else:
             self.completed += 1
-        self.history.append(
+        submission = request.submission
+        self.around.record(
             Call(
                 client=self.endpoint,
-                # A stale read may show any state of the past.
-                begin=0 if request.stale else request.begin,
-                end=NEVER if outcome is None else self.scheduler.now,
+                begin=request.begin,
+                end=NEVER if outcome is None else self.around.scheduler.now,
                 operation=request.operation,
                 outcome=outcome,
+                session=submission.session if submission is not None else 0,
+                sequence=submission.sequence if submission is not None else 0,
+                staleness=request.staleness,
             )
         )

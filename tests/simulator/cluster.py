@@ -14,12 +14,14 @@ from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.storage.rows import Table, table_end, table_prefix
 from kvorum_server.types import GroupId
 from tests.simulator.checkers import Checkers
-from tests.simulator.client import Client, Frame
+from tests.simulator.client import Asker, Client, Frame, Surroundings
 from tests.simulator.linearizability import Call
 from tests.simulator.network import Network
 from tests.simulator.node import Node, World
 from tests.simulator.options import Options
 from tests.simulator.scheduler import MILLISECOND, SECOND, Action, Scheduler
+from tests.simulator.sdk_client import SdkClient
+from tests.simulator.streams import StreamFrame
 from tests.simulator.trace import Trace
 from tests.simulator.workload import Workload
 
@@ -44,7 +46,7 @@ class Cluster:
         self.options = options
         self.scheduler = scheduler
         self.trace = trace
-        self.checkers = Checkers(options.nodes)
+        self.checkers = Checkers()
         self.history: list[Call] = []
         self.turns = 0
         self._generator = random.Random(f"{seed} cluster")
@@ -66,26 +68,33 @@ class Cluster:
         self.clients = self._make_clients(seed)
         self._streams: dict[tuple[int, int], tuple[int, int]] = {}
 
-    def _make_clients(self, seed: int) -> list[Client]:
-        workload = Workload(self.options, random.Random(f"{seed} workload"))
+    def _make_clients(self, seed: int) -> list[Asker]:
+        """At least half of them are the product's own library."""
         addresses = {member.address: n for n, member in enumerate(self.bootstrap.members, 1)}
-        return [
-            Client(
-                endpoint=CLIENT_ENDPOINTS + number,
-                nodes=[node.number for node in self.nodes],
-                leader_of_address=addresses,
-                options=self.options,
-                scheduler=self.scheduler,
-                network=self.network,
-                generator=random.Random(f"{seed} client {number}"),
-                choose=workload.choose,
-                reads=1.0 if number % 3 == 1 else self.options.reads,
-                history=self.history,
-                trace=self.trace,
-                budget=self.options.operations_max // self.options.clients,
+        workload = Workload(self.options, random.Random(f"{seed} workload"))
+        around = Surroundings(
+            options=self.options,
+            scheduler=self.scheduler,
+            network=self.network,
+            nodes=addresses,
+            workload=workload,
+            history=self.history,
+            trace=self.trace,
+        )
+        clients: list[Asker] = []
+        hostile = self._generator.randrange(self.options.clients // 2 + 1)
+        for number in range(self.options.clients):
+            make = Client if number < hostile else SdkClient
+            clients.append(
+                make(
+                    endpoint=CLIENT_ENDPOINTS + number,
+                    around=around,
+                    generator=random.Random(f"{seed} client {number}"),
+                    reads=1.0 if number % 3 == 1 else self.options.reads,
+                    budget=self.options.operations_max // self.options.clients,
+                )
             )
-            for number in range(self.options.clients)
-        ]
+        return clients
 
     def start(self) -> None:
         """Starts all machines and clients."""
@@ -100,16 +109,15 @@ class Cluster:
         return self.nodes[number - 1]
 
     def _deliver(self, source: int, target: int, frame: Frame) -> None:
-        if target >= CLIENT_ENDPOINTS:
-            assert isinstance(frame, bytes)
-            self.trace.digest(frame)
-            self.clients[target - CLIENT_ENDPOINTS].receive(source, frame)
-        elif source >= CLIENT_ENDPOINTS:
-            assert isinstance(frame, bytes)
-            self.trace.digest(frame)
-            self.node(target).receive_from_client(source, frame)
-        else:
+        if isinstance(frame, tuple) or (source < CLIENT_ENDPOINTS and target < CLIENT_ENDPOINTS):
+            assert not isinstance(frame, StreamFrame), "nodes have no use for a client's streams"
             self.node(target).receive(self.node(source).identity, frame)
+            return
+        self.trace.digest(frame.data if isinstance(frame, StreamFrame) else frame)
+        if target >= CLIENT_ENDPOINTS:
+            self.clients[target - CLIENT_ENDPOINTS].receive(source, frame)
+        else:
+            self.node(target).receive_from_client(source, frame)
 
     # --- Connections ---
 
@@ -152,22 +160,22 @@ class Cluster:
     def started(self, node: Node) -> None:
         """See ``Observer``."""
         assert node.recovered is not None
-        self.checkers.started(node.number, node.recovered)
+        self.checkers.started(node.name, node.recovered)
 
     def turned(self, node: Node, effects: Effects) -> None:
         """See ``Observer``."""
         self.turns += 1
         assert node.host is not None
         if effects.append is not None:
-            self.checkers.appended(node.number, effects.append.records)
+            self.checkers.appended(node.identity, effects.append.records)
         for envelopes in effects.messages.values():
             for envelope in envelopes:
-                self.checkers.promised(node.number, envelope)
+                self.checkers.promised(node.identity, envelope)
         if self.turns % INVARIANTS_EVERY == 0:
             node.host.check_invariants()
         for group, replica in node.host.replicas.items():
             machine = replica.machine.status()
-            self.checkers.looked(node.number, group, replica.consensus.status(), machine)
+            self.checkers.looked(node.identity, group, replica.consensus.status(), machine)
             if machine.applied_index and machine.applied_index % ROWS_EVERY == 0:
                 self.compare_rows(node, group)
 
@@ -181,11 +189,11 @@ class Cluster:
             for key, value in node.engine.scan(start, end):
                 digest.update(b"%d %d " % (len(key), len(value)) + key[4:] + value)
         applied = replica.machine.status().applied_index
-        self.checkers.check_rows(node.number, group, applied, digest.digest())
+        self.checkers.check_rows(node.identity, group, applied, digest.digest())
 
     def synced(self, node: Node, writes: int) -> None:
         """See ``Observer``."""
-        self.checkers.synced(node.number, writes)
+        self.checkers.synced(node.identity, writes)
 
     # --- Rest ---
 

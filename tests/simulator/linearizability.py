@@ -10,12 +10,21 @@ Operations whose outcome is unknown (their client gave up) may take effect at an
 began, or never: they have no end, and the search may leave them out. They are tried last, since
 most of them explain nothing.
 
-A history is searched as a whole, revisions included, which also judges scans and transactions
-over several keys; the numbers leave the search little choice. A failure is then searched for key
-by key, without revisions (linearizability is local: a history is linearizable if the history of
-each object is), because a single key explains it better. A search that exceeds its number of steps
-is undecided, which is not a failure; the report counts such cases, so that they cannot become the
-rule.
+*Revisions are an order.* An answer that names a revision says where its operation stands among all
+others that name one: writes of a smaller revision come before, reads of a smaller revision too. The
+search places such operations in that order only. An order that contradicts the revisions is none
+that the product may use, so nothing is excused by this, and what is left to choose is the place
+of the operations with unknown outcomes.
+
+*Partition.* Linearizability is local: a history is linearizable if the history of each object is.
+An object here is a set of keys that operations over several keys tie together; a key that meets
+none is an object of its own. ``check_keys`` judges each by itself, without the numbers themselves
+but in their order. ``check_history`` searches the whole, numbers included, which is stricter: with
+them one counter ties everything together; where that fails or is given up, the keys explain it
+better. Reads of the past change nothing and are not placed here; whoever has the log judges them
+(``witness.py``), and needs no search at all.
+
+A search that exceeds its number of steps is undecided, which is not a failure.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,15 +32,21 @@ from dataclasses import dataclass, replace
 
 from tests.simulator.model import (
     Decided,
+    Deleted,
+    DeleteRange,
     Found,
     Incremented,
     Item,
     Model,
     Operation,
     Outcome,
+    Scan,
+    Transaction,
     Written,
+    is_about_the_past,
     is_read,
     keys_of,
+    revision_of,
     without_revisions,
 )
 
@@ -45,7 +60,8 @@ NO_ITEMS: frozenset[Item] = frozenset()
 class Call:
     """One operation of one client: when it began and ended, what it asked, what it was told.
 
-    ``outcome`` None: unknown, and then ``end`` is ``NEVER``.
+    ``outcome`` None: unknown, and then ``end`` is ``NEVER``. ``operation`` is what really ran: a
+    page of a scan may be shorter than what was asked.
     """
 
     client: int
@@ -53,10 +69,20 @@ class Call:
     end: int
     operation: Operation
     outcome: Outcome | None
+    session: int = 0
+    """0 = sent without one, at most once."""
+    sequence: int = 0
+    staleness: int | None = None
+    """A read that may be so old; 0 = however old; None = it must be linearizable."""
 
     def __post_init__(self) -> None:
         assert self.begin <= self.end
         assert (self.outcome is None) == (self.end == NEVER)
+
+    @property
+    def earliest(self) -> int:
+        """It took effect at this time or later: a stale read may show any state of the past."""
+        return self.begin if self.staleness is None else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,51 +112,124 @@ def check_history(history: Sequence[Call], steps_max: int = 100_000) -> Verdict:
 
 
 def check_keys(history: Sequence[Call], steps_max: int = 200_000) -> Verdict:
-    """Each key by itself, without revisions: quick, and enough where clients do not see them."""
+    """Each key by itself, or with those that some operation ties it to: quick."""
     undecided: Verdict | None = None
     steps = 0
-    for key, calls in _by_key(history).items():
+    for keys, calls in partition(history):
         verdict = search(calls, Model.unnumbered(), steps_max)
         steps += verdict.steps
         if verdict.linearizable is False:
-            return Verdict(False, steps, f"key {key!r} alone: {verdict.explanation}")
+            named = ", ".join(map(repr, keys))
+            alone = f"key {named} alone" if len(keys) == 1 else f"keys {named}"
+            return Verdict(False, steps, f"{alone}: {verdict.explanation}")
         undecided = undecided or (verdict if verdict.linearizable is None else None)
     return replace(undecided or Verdict(True, steps), steps=steps)
 
 
-def _by_key(history: Sequence[Call]) -> dict[bytes, list[Call]]:
-    """Histories of single keys, revisions removed.
+def partition(history: Sequence[Call]) -> list[tuple[tuple[bytes, ...], list[Call]]]:
+    """Sets of keys that no operation leaves, with their calls.
 
-    Operations on several keys are left out, together with every key that they may write: without
-    them the history of such a key is not complete.
+    >>> from tests.simulator.model import Put
+    >>> puts = [Put(key, b"") for key in (b"a", b"b", b"c")]
+    >>> calls = [Call(0, 0, 9, put, Written(2 + n)) for n, put in enumerate(puts)]
+    >>> [keys for keys, _ in partition([*calls, Call(0, 0, 9, Scan(b"b", b"d"), Found(4, ()))])]
+    [(b'a',), (b'b', b'c')]
     """
-    spoiled: set[bytes] = set()
-    every_key_spoiled = False
-    partitions: dict[bytes, list[Call]] = {}
-    for call in history:
-        keys = keys_of(call.operation)
-        if keys is not None and len(keys) == 1:
-            (key,) = keys
-            outcome = None if call.outcome is None else without_revisions(call.outcome)
-            partitions.setdefault(key, []).append(replace(call, outcome=outcome))
-        elif keys is not None:
-            spoiled |= keys
-        elif not is_read(call.operation):
-            every_key_spoiled = True
-    if every_key_spoiled:
-        return {}
-    return {key: calls for key, calls in sorted(partitions.items()) if key not in spoiled}
+    judged = [call for call in history if not is_about_the_past(call.operation)]
+    names = sorted(set().union(*map(_named, judged)))
+    above = {key: key for key in names}
+
+    def root(key: bytes) -> bytes:
+        while above[key] != key:
+            above[key] = above[above[key]]
+            key = above[key]
+        return key
+
+    touched = [_touched(call.operation, names) for call in judged]
+    for keys in touched:
+        for key in keys[1:]:
+            above[root(key)] = root(keys[0])
+    parts: dict[bytes, list[Call]] = {}
+    for call, keys in zip(judged, touched, strict=True):
+        if keys:
+            parts.setdefault(root(keys[0]), []).append(call)
+    members: dict[bytes, list[bytes]] = {}
+    for key in names:
+        members.setdefault(root(key), []).append(key)
+    return sorted((tuple(members[top]), calls) for top, calls in parts.items())
+
+
+def _named(call: Call) -> set[bytes]:
+    """The keys that an operation or its answer names."""
+    keys = set(_keys_named(call.operation))
+    if isinstance(call.outcome, Found):
+        keys |= {item.key for item in call.outcome.items}
+    return keys
+
+
+def _keys_named(operation: Operation) -> Iterator[bytes]:
+    if isinstance(operation, Transaction):
+        yield from (key for key, _ in operation.expected)
+        for part in (*operation.success, *operation.failure):
+            yield from _keys_named(part)
+    else:
+        yield from keys_of(operation) or ()
+
+
+def _touched(operation: Operation, names: Sequence[bytes]) -> list[bytes]:
+    """Those of the keys that an operation reads or writes."""
+    match operation:
+        case Scan(start, end) | DeleteRange(start, end):
+            return [key for key in names if start <= key < end]
+        case Transaction():
+            keys = [key for key, _ in operation.expected]
+            for part in (*operation.success, *operation.failure):
+                keys += _touched(part, names)
+            return keys
+        case _:
+            return list(keys_of(operation) or ())
+
+
+def mutates(outcome: Outcome) -> bool:
+    """Whether an operation changed something, as its answer tells.
+
+    >>> mutates(Written(2)), mutates(Deleted(2, 0)), mutates(Decided(2, True, (Written(0),)))
+    (True, False, True)
+    """
+    match outcome:
+        case Written() | Incremented():
+            return True
+        case Deleted(_, count):
+            return count > 0
+        case Decided(_, _, outcomes):
+            return any(map(mutates, outcomes))
+        case _:
+            return False
+
+
+def _rank(call: Call) -> int | None:
+    """The place that its revision gives to a call: a write comes before the reads that see it."""
+    revision = None if call.outcome is None else revision_of(call.outcome)
+    if not revision:
+        return None
+    assert call.outcome is not None
+    return 2 * revision + (not mutates(call.outcome))
 
 
 def search(history: Sequence[Call], initial: Model, steps_max: int) -> Verdict:
     """Looks for one order of the calls that the model can execute from ``initial``."""
-    calls = sorted(
-        (call for call in history if call.outcome is not None or not is_read(call.operation)),
-        key=lambda call: (call.begin, call.end),
+    judged = (
+        call
+        for call in history
+        if not is_about_the_past(call.operation)
+        and (call.outcome is not None or not is_read(call.operation))
     )
+    calls = sorted(judged, key=lambda call: (call.earliest, call.end))
+    frontier = _Frontier(calls)
+    if not initial.revision:
+        calls = [_stripped(call) for call in calls]
     known = sum(1 << number for number, call in enumerate(calls) if call.outcome is not None)
     evidence = _Evidence(calls)
-    frontier = _Frontier(calls)
     path: list[tuple[int, Model, Iterator[int]]] = [(0, initial, frontier.candidates(0))]
     seen: set[tuple[int, Model]] = set()
     deepest: tuple[int, Model] = (0, initial)
@@ -164,6 +263,11 @@ def search(history: Sequence[Call], initial: Model, steps_max: int) -> Verdict:
         if steps > steps_max:
             return Verdict(None, steps, f"gave up after {steps} steps")
     return Verdict(False, steps, _explain(calls, frontier, *deepest))
+
+
+def _stripped(call: Call) -> Call:
+    """Without the numbers, whose order the frontier keeps."""
+    return call if call.outcome is None else replace(call, outcome=without_revisions(call.outcome))
 
 
 class _Evidence:
@@ -210,31 +314,55 @@ class _Evidence:
 
 
 class _Frontier:
-    """Which calls may come next: those that began before any call not yet placed ended."""
+    """Which calls may come next: those that began before any call not yet placed ended, and that
+    no smaller revision waits for."""
 
-    __slots__ = ("_calls", "_unknown")
+    __slots__ = ("_before", "_calls", "_unknown")
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self._calls = calls
         self._unknown = [number for number, call in enumerate(calls) if call.outcome is None]
+        self._before = [0] * len(calls)
+        """For each call the set of those whose revisions put them in front of it."""
+        ranked = sorted(
+            (rank, number) for number, call in enumerate(calls) if (rank := _rank(call)) is not None
+        )
+        smaller, equal, last = 0, 0, 0
+        for rank, number in ranked:
+            if rank != last:
+                smaller, equal, last = smaller | equal, 0, rank
+            equal |= 1 << number
+            self._before[number] = smaller
 
     def candidates(self, placed: int) -> Iterator[int]:
         """Numbers of the calls that may come next: known outcomes first, by their ends."""
+        window, deadline = self.window(placed)
+        for number in window:
+            if not self._before[number] & ~placed:
+                yield number
+        for number in self._unknown:
+            if not placed >> number & 1 and self._calls[number].earliest <= deadline:
+                yield number
+
+    def waits_for(self, number: int, placed: int) -> int | None:
+        """A call with a smaller revision that is not placed yet."""
+        waiting = self._before[number] & ~placed
+        return waiting.bit_length() - 1 if waiting else None
+
+    def window(self, placed: int) -> tuple[list[int], int]:
+        """Calls with a known outcome that time alone lets come next, and when the first ended."""
         calls = self._calls
         # The lowest bit that is not set: every call before it is placed.
         number = (~placed & (placed + 1)).bit_length() - 1
         deadline = NEVER
         window: list[int] = []
-        while number < len(calls) and calls[number].begin <= deadline:
+        while number < len(calls) and calls[number].earliest <= deadline:
             if not placed >> number & 1 and calls[number].outcome is not None:
                 deadline = min(deadline, calls[number].end)
                 window.append(number)
             number += 1
-        window = [number for number in window if calls[number].begin <= deadline]
-        yield from sorted(window, key=lambda number: calls[number].end)
-        for number in self._unknown:
-            if not placed >> number & 1 and calls[number].begin <= deadline:
-                yield number
+        window = [number for number in window if calls[number].earliest <= deadline]
+        return sorted(window, key=lambda number: calls[number].end), deadline
 
 
 def _explain(calls: Sequence[Call], frontier: _Frontier, placed: int, model: Model) -> str:
@@ -244,11 +372,19 @@ def _explain(calls: Sequence[Call], frontier: _Frontier, placed: int, model: Mod
         f"    revision {model.revision}: " + ", ".join(map(str, model.items)),
         "and none of these can come next:",
     ]
-    for number in frontier.candidates(placed):
-        call = calls[number]
-        expected = model.apply(call.operation)[1]
-        end = "..." if call.end == NEVER else call.end
-        lines.append(f"    client {call.client} [{call.begin}, {end}] {call.operation}")
-        lines.append(f"        saw      {call.outcome}")
-        lines.append(f"        expected {expected}")
+    for number in frontier.window(placed)[0]:
+        lines += _tell(calls[number], model)
+        earlier = frontier.waits_for(number, placed)
+        if earlier is not None:
+            lines.append("        by its revision it comes after:")
+            lines += _tell(calls[earlier], model)
     return "\n".join(lines)
+
+
+def _tell(call: Call, model: Model) -> list[str]:
+    end = "..." if call.end == NEVER else call.end
+    return [
+        f"    client {call.client} [{call.earliest}, {end}] {call.operation}",
+        f"        saw      {call.outcome}",
+        f"        expected {model.apply(call.operation)[1]}",
+    ]

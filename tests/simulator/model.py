@@ -1,18 +1,27 @@
 """What a correct server would answer: the sequential specification, in plain Python values.
 
-The simulator's clients record operations and the outcomes they saw; the linearizability checker
-asks this model whether some order of the operations explains the outcomes. The model shares no
-code with the product: it knows nothing of rows, history tables, sessions or protobuf.
+The simulator's clients record operations and the outcomes they saw; the checkers ask this model
+whether some order of the operations explains the outcomes. The model shares no code with the
+product: it knows nothing of rows, history tables, sessions or protobuf.
 
-A model is a value: a revision and an ordered tuple of items. ``apply`` gives the next model and the
-outcome. Without revisions (``Model.unnumbered``) the model forgets all revision numbers, which lets
-the history of each key be checked by itself; with them, one order has to explain every number too.
+A model is a value: a revision, an ordered tuple of items, and the revision up to which the past is
+forgotten. ``apply`` gives the next model and the outcome. Without revisions (``Model.unnumbered``)
+the model forgets all revision numbers, which lets the history of each key be checked by itself;
+with them, one order has to explain every number too.
+
+A model has no past. What a read of an old revision must answer is the business of whoever keeps
+the models of all revisions (``replay.py``): ``apply`` refuses such reads as a bug of its caller.
 """
 
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from kvorum_proto.command_pb2 import NOT_AN_INTEGER, OUT_OF_BOUNDS
+from kvorum_proto.command_pb2 import (
+    COMPACTED,
+    FUTURE_REVISION,
+    NOT_AN_INTEGER,
+    OUT_OF_BOUNDS,
+)
 
 INT64_MAX = 2**63 - 1
 INT64_MIN = -(2**63)
@@ -33,21 +42,29 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Increment:
+    """Adds ``by``, unless the sum leaves the bounds."""
+
     key: bytes
     by: int
+    minimum: int = INT64_MIN
+    maximum: int = INT64_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class Get:
+    """``revision`` 0: now."""
+
     key: bytes
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """All items of [start, end)."""
+    """All items of [start, end). ``revision`` 0: as they are now."""
 
     start: bytes
     end: bytes
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +77,30 @@ class DeleteRange:
 
 
 @dataclass(frozen=True, slots=True)
+class Compact:
+    """Forgets everything before a revision."""
+
+    revision: int
+
+
+Condition = tuple[bytes, bytes | int | None]
+"""A key and its value, or its mod revision, or None: it is absent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transaction:
-    """``expected`` values (None = absent) decide which branch runs; all in one atomic step."""
+    """Conditions decide which branch runs, in nested transactions too, before anything is written;
+    all in one atomic step. One refusal refuses the whole."""
 
-    expected: tuple[tuple[bytes, bytes | None], ...]
-    success: "tuple[Put | Delete | Scan, ...]"
-    failure: "tuple[Put | Delete | Scan, ...]"
+    expected: tuple[Condition, ...]
+    success: "tuple[Part, ...]"
+    failure: "tuple[Part, ...]"
 
 
-Operation = Put | Delete | Increment | Get | Scan | DeleteRange | Transaction
+Part = Put | Delete | Increment | DeleteRange | Scan | Transaction
+"""What a branch of a transaction may hold."""
+
+Operation = Put | Delete | Increment | Get | Scan | DeleteRange | Compact | Transaction
 
 # --- Outcomes ---
 
@@ -108,6 +140,13 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A compaction was done. ``revision`` is the group's."""
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decided:
     """Which branch of a transaction ran, and what its operations returned (their revision is 0)."""
 
@@ -123,7 +162,15 @@ class Refused:
     code: int
 
 
-Outcome = Written | Deleted | Incremented | Found | Decided | Refused
+Outcome = Written | Deleted | Incremented | Found | Forgotten | Decided | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """The branch that a transaction takes, and those of the transactions inside it."""
+
+    succeeded: bool
+    nested: "tuple[_Path, ...]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +186,7 @@ class Model:
 
     revision: int
     items: tuple[Item, ...]
+    compacted_revision: int = 0
 
     @classmethod
     def numbered(cls) -> "Model":
@@ -152,18 +200,21 @@ class Model:
 
     def apply(self, operation: Operation) -> "tuple[Model, Outcome]":
         """The model after the operation, and its outcome."""
-        if isinstance(operation, Transaction):
-            return self._decide(operation)
         revision = self.revision + 1 if self.revision else 0
+        if isinstance(operation, Transaction):
+            after, outcome = self._run(operation, self._choose(operation), revision)
+            return (self, outcome) if isinstance(outcome, Refused) else (after, outcome)
+        if isinstance(operation, Compact):
+            return self._compact(operation.revision)
         after, outcome = self._one(operation, revision)
-        if after is self:
+        if after.items is self.items:
             return self, outcome
         return replace(after, revision=revision), outcome
 
     def _one(
         self, operation: Put | Delete | Increment | Get | Scan | DeleteRange, revision: int
     ) -> "tuple[Model, Outcome]":
-        """``revision`` is this write's number; reads and empty deletes show the store's own."""
+        """``revision`` is this write's number; reads and empty deletes show the group's own."""
         match operation:
             case Put():
                 return self._put(operation.key, operation.value, revision), Written(revision)
@@ -173,26 +224,52 @@ class Model:
                 return self._delete(start, end, limit, revision)
             case Increment():
                 return self._increment(operation, revision)
-            case Get(key):
+            case Get(key, asked):
+                assert not asked, "a model has no past"
                 return self, Found(self.revision, self._range(key, key + b"\0"))
-            case Scan(start, end):
+            case Scan(start, end, asked):
+                assert not asked, "a model has no past"
                 return self, Found(self.revision, self._range(start, end))
             case _:
                 assert_never(operation)
 
-    def _decide(self, transaction: Transaction) -> "tuple[Model, Outcome]":
-        succeeded = all(self.value(key) == value for key, value in transaction.expected)
-        revision = self.revision + 1 if self.revision else 0
+    # --- Transactions ---
+
+    def _choose(self, transaction: Transaction) -> _Path:
+        """All conditions are judged before anything is written."""
+        succeeded = all(self._holds(*condition) for condition in transaction.expected)
+        branch = transaction.success if succeeded else transaction.failure
+        nested = (self._choose(part) for part in branch if isinstance(part, Transaction))
+        return _Path(succeeded, tuple(nested))
+
+    def _holds(self, key: bytes, expected: bytes | int | None) -> bool:
+        item = next((item for item in self.items if item.key == key), None)
+        match expected:
+            case None:
+                return item is None
+            case int():
+                return (item.mod_revision if item else 0) == expected
+            case bytes():
+                return item is not None and item.value == expected
+
+    def _run(self, transaction: Transaction, path: _Path, revision: int) -> "tuple[Model, Outcome]":
+        """The operations of the chosen branch, in order, each seeing those before it."""
         model = self
         outcomes: list[Outcome] = []
-        for operation in transaction.success if succeeded else transaction.failure:
-            changed, outcome = model._one(operation, revision)
-            if changed is not model:
+        nested = iter(path.nested)
+        for part in transaction.success if path.succeeded else transaction.failure:
+            if isinstance(part, Transaction):
+                changed, outcome = model._run(part, next(nested), revision)
+            else:
+                changed, outcome = model._one(part, revision)
+            if isinstance(outcome, Refused):
+                return self, outcome
+            if changed.items is not model.items:
                 model = replace(changed, revision=revision)
-            outcomes.append(
-                outcome if isinstance(outcome, Refused) else replace(outcome, revision=0)
-            )
-        return model, Decided(model.revision, succeeded, tuple(outcomes))
+            outcomes.append(replace(outcome, revision=0))
+        return model, Decided(model.revision, path.succeeded, tuple(outcomes))
+
+    # --- Single operations ---
 
     def value(self, key: bytes) -> bytes | None:
         """The value of a key, None when absent."""
@@ -206,7 +283,8 @@ class Model:
         created = old.create_revision if old else revision
         item = Item(key, value, created, revision, old.version + 1 if old else 1)
         others = [other for other in self.items if other.key != key]
-        return Model(self.revision, tuple(sorted([*others, item], key=lambda item: item.key)))
+        items = tuple(sorted([*others, item], key=lambda item: item.key))
+        return Model(self.revision, items, self.compacted_revision)
 
     def _delete(
         self, start: bytes, end: bytes, limit: int, revision: int
@@ -215,7 +293,7 @@ class Model:
         if not gone:
             return self, Deleted(self.revision, 0)
         kept = tuple(item for item in self.items if item not in gone)
-        return Model(self.revision, kept), Deleted(revision, len(gone))
+        return Model(self.revision, kept, self.compacted_revision), Deleted(revision, len(gone))
 
     def _increment(self, operation: Increment, revision: int) -> "tuple[Model, Outcome]":
         old = self.value(operation.key)
@@ -223,9 +301,19 @@ class Model:
             total = int(old or b"0") + operation.by
         except ValueError:
             return self, Refused(NOT_AN_INTEGER)
-        if not INT64_MIN <= total <= INT64_MAX:
+        if not operation.minimum <= total <= operation.maximum:
             return self, Refused(OUT_OF_BOUNDS)
         return self._put(operation.key, b"%d" % total, revision), Incremented(revision, total)
+
+    def _compact(self, revision: int) -> "tuple[Model, Outcome]":
+        if revision <= self.compacted_revision:
+            return self, Refused(COMPACTED)
+        if revision > self.revision:
+            return self, Refused(FUTURE_REVISION)
+        return replace(self, compacted_revision=revision), Forgotten(self.revision)
+
+
+# --- What operations touch ---
 
 
 def keys_of(operation: Operation) -> frozenset[bytes] | None:
@@ -239,12 +327,15 @@ def keys_of(operation: Operation) -> frozenset[bytes] | None:
             return frozenset((operation.key,))
         case Scan() | DeleteRange():
             return None
+        case Compact():
+            return frozenset()
         case Transaction():
             keys = {key for key, _ in operation.expected}
             for part in (*operation.success, *operation.failure):
-                if isinstance(part, Scan):
+                touched = keys_of(part)
+                if touched is None:
                     return None
-                keys.add(part.key)
+                keys |= touched
             return frozenset(keys)
         case _:
             assert_never(operation)
@@ -266,6 +357,8 @@ def without_revisions(outcome: Outcome) -> Outcome:
         case Found(_, items):
             stripped = (replace(item, create_revision=0, mod_revision=0) for item in items)
             return Found(0, tuple(stripped))
+        case Forgotten():
+            return Forgotten(0)
         case Decided(_, succeeded, outcomes):
             return Decided(0, succeeded, tuple(without_revisions(part) for part in outcomes))
         case Refused():
@@ -274,6 +367,22 @@ def without_revisions(outcome: Outcome) -> Outcome:
             assert_never(outcome)
 
 
+def revision_of(outcome: Outcome) -> int | None:
+    """The revision that the group had after the operation, as its answer says; None: it does not.
+
+    >>> revision_of(Written(7)), revision_of(Refused(NOT_AN_INTEGER))
+    (7, None)
+    """
+    return None if isinstance(outcome, Refused) else outcome.revision
+
+
 def is_read(operation: Operation) -> bool:
     """Whether an operation can change nothing, whatever it meets."""
     return isinstance(operation, Get | Scan)
+
+
+def is_about_the_past(operation: Operation) -> bool:
+    """Whether an operation reads old revisions or forgets them; the present stays as it is."""
+    return isinstance(operation, Compact) or (
+        isinstance(operation, Get | Scan) and operation.revision > 0
+    )

@@ -17,23 +17,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kvorum_proto import kv_pb2, peer_pb2
+from kvorum_proto import peer_pb2
 from kvorum_server.config import Config
 from kvorum_server.events import (
     Appended,
-    Asked,
     Bootstrapped,
-    Disconnected,
     Effects,
     Event,
     Flushed,
-    Proposed,
     Received,
     Reply,
     Stopping,
     Ticked,
     Write,
 )
+from kvorum_server.greeting import Greeting
 from kvorum_server.host import Host
 from kvorum_server.rpc.codec import decode_frame, encode_frame
 from kvorum_server.storage.disk import DiskFull
@@ -45,6 +43,8 @@ from tests.simulator.engine import SimulatedEngine
 from tests.simulator.network import Network
 from tests.simulator.options import Options
 from tests.simulator.scheduler import MILLISECOND, Action, Scheduler
+from tests.simulator.serving import ClientBytes, Serving, refuse
+from tests.simulator.streams import StreamFrame
 from tests.simulator.trace import Trace
 
 TURN_DELAY = 5
@@ -111,9 +111,7 @@ class Node:
         self._busy_at = 0
         self._writes: list[Write] = []
         self._syncing = False
-        self._clients: dict[int, int] = {}
-        self._connections: dict[int, int] = {}
-        self._last_connection = 0
+        self._serving: Serving | None = None
 
     # --- Life and death ---
 
@@ -138,6 +136,13 @@ class Node:
             recovered=recovered,
             randomness=random.Random(f"{self._seed} host {self.number} life {self.life}"),
         )
+        self._serving = Serving(
+            scheduler=self.world.scheduler,
+            greeting=Greeting(self.host, self.name),
+            put=self.put,
+            send=lambda client, frame: self.world.network.send(self.number, client, frame),
+            is_full=lambda: len(self._inbox) >= self.config.inbox_events_max,
+        )
         self.world.trace.note(self.name, f"start, boot {recovered.boot}")
         self.recovered = recovered
         self.world.observer.started(self)
@@ -159,8 +164,9 @@ class Node:
         self._turn_planned = self._syncing = False
         self._busy_until = 0
         self._writes.clear()
-        self._clients.clear()
-        self._connections.clear()
+        if self._serving is not None:
+            self._serving.stop()
+        self._serving = None
         self._crash_storage(power_loss)
 
     def _crash_storage(self, power_loss: bool) -> None:
@@ -338,48 +344,22 @@ class Node:
         """A frame of another node has arrived."""
         if self.host is None:
             return
+        assert not isinstance(frame, StreamFrame), "streams are for clients"
         envelopes = decode_frame(frame) if isinstance(frame, bytes) else frame
         self.put(Received(source_identity, envelopes))
 
-    def receive_from_client(self, client: int, data: bytes) -> None:
-        """A ``ClientFrame`` has arrived; a full inbox loses it, as a slow stream would."""
-        if self.host is None or len(self._inbox) >= self.config.inbox_events_max:
-            return
-        connection = self._connections.get(client)
-        if connection is None:
-            self._last_connection += 1
-            connection = self._last_connection
-            self._connections[client] = connection
-            self._clients[connection] = client
-        frame = kv_pb2.ClientFrame.FromString(data)
-        for proposal in frame.proposals:
-            ids = tuple(proposal.ids)
-            self.put(Proposed(connection, proposal.group, ids, proposal.commands))
-        for inquiry in frame.inquiries:
-            ids = tuple(inquiry.ids)
-            self.put(Asked(connection, inquiry.group, ids, tuple(inquiry.queries)))
+    def receive_from_client(self, client: int, frame: ClientBytes) -> None:
+        """Something of a client has arrived; a machine without a process refuses streams."""
+        if self._serving is None:
+            refuse(frame, lambda answer: self.world.network.send(self.number, client, answer))
+        else:
+            self._serving.receive(client, frame)
 
     def disconnect_client(self, client: int) -> None:
-        """The stream of a client broke: answers have no taker."""
-        connection = self._connections.pop(client, None)
-        if self.host is not None and connection is not None:
-            del self._clients[connection]
-            self.put(Disconnected(connection))
+        """What carried a client's bare frames broke: answers have no taker."""
+        if self._serving is not None:
+            self._serving.disconnect(client)
 
     def _reply(self, replies: list[Reply]) -> None:
-        frames: dict[int, kv_pb2.EncodedServerFrame] = {}
-        for reply in replies:
-            client = self._clients.get(reply.connection)
-            if client is None:
-                continue
-            frame = frames.setdefault(client, kv_pb2.EncodedServerFrame())
-            frame.replies.add(
-                group=reply.group,
-                ids=reply.ids,
-                results=reply.results,
-                term=reply.term,
-                log_time=reply.log_time,
-                revision=reply.revision,
-            )
-        for client, frame in frames.items():
-            self.world.network.send(self.number, client, frame.SerializeToString())
+        assert self._serving is not None
+        self._serving.reply(replies)

@@ -26,6 +26,7 @@ from kvorum_server.events import (
     Write,
 )
 from kvorum_server.host import Host
+from kvorum_server.lost_state import without_states
 from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.replica import Replica
 from kvorum_server.storage.record import Record
@@ -88,15 +89,15 @@ class Machine:
         self.last_request = 0
         self.start()
 
-    def start(self) -> None:
-        """A process starts on what the disk and the engine hold."""
+    def start(self, *, state_lost: bool = False) -> None:
+        """A process starts on what the disk and the engine hold, or on the disk alone."""
         self.wal, self.recovered = WriteAheadLog.open(
             self.disk, segment_bytes=self.config.segment_bytes, new_identity=lambda: self.identity
         )
         self.host = Host(
             config=self.config,
             engine=self.engine,
-            recovered=self.recovered,
+            recovered=without_states(self.recovered) if state_lost else self.recovered,
             randomness=Random(self.identity),
         )
         self.writes: list[Write] = []
@@ -115,7 +116,7 @@ class Machine:
 
     def turn(self, *events: Event) -> Effects:
         """One turn; its effects wait for the test."""
-        effects = self.host.turn(self.now, events)
+        effects = self.turn_host(events)
         for target, envelopes in effects.messages.items():
             self.sent.extend((target, envelope) for envelope in envelopes)
         if effects.append is not None:
@@ -128,6 +129,10 @@ class Machine:
         self.transitions += effects.transitions
         self.host.check_invariants()
         return effects
+
+    def turn_host(self, events: Sequence[Event]) -> Effects:
+        """The turn itself, and nothing around it."""
+        return self.host.turn(self.now, events)
 
     def sync(self) -> Effects:
         """The writes that wait become durable, in one sync."""
@@ -226,8 +231,13 @@ Sent = tuple[Machine, NodeId, Envelope]
 class Trio:
     """Three nodes. ``fate`` says what becomes of the messages that are on their way at once."""
 
-    def __init__(self, config: Config = CONFIG, count: int = 3) -> None:
-        self.machines = [Machine(identity, config) for identity in (11, 22, 33, 44, 55)[:count]]
+    def __init__(
+        self,
+        config: Config = CONFIG,
+        count: int = 3,
+        make: Callable[[NodeId, Config], Machine] = Machine,
+    ) -> None:
+        self.machines = [make(identity, config) for identity in (11, 22, 33, 44, 55)[:count]]
         self.cut_off: set[NodeId] = set()
         self.fate: Callable[[list[Sent]], list[Sent]] = lambda sent: sent
         bootstrap = certificate([machine.identity for machine in self.machines], config)
@@ -238,6 +248,16 @@ class Trio:
 
     def named(self, identity: NodeId) -> Machine:
         return next(machine for machine in self.machines if machine.identity == identity)
+
+    def add(self, identity: NodeId) -> Machine:
+        """A machine more, connected to all others; it has no cluster yet."""
+        machine = Machine(identity, self.machines[0].config)
+        self.machines.append(machine)
+        for other in self.machines:
+            if other is not machine:
+                other.turn(PeerConnected(identity))
+                machine.turn(PeerConnected(other.identity))
+        return machine
 
     def deliver(self) -> bool:
         """Everything that is on its way arrives, once; whether anything was."""

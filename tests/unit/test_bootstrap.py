@@ -8,6 +8,7 @@ from kvorum_proto.peer_pb2 import Bootstrap
 from kvorum_server.config import Config, ConfigError
 from kvorum_server.placement.bootstrap import (
     CATALOG_VOTERS_MAX,
+    flaw_in,
     initial_configurations,
     make_bootstrap,
     with_cluster_settings,
@@ -40,6 +41,26 @@ def test_partitions_spread_over_the_nodes() -> None:
     groups = initial_configurations(founded(3, partitions=3, replicas=2))
     placed = {group: [m.identity for m in groups[group].members] for group in (1, 2, 3)}
     assert placed == {1: [11, 22], 2: [22, 33], 3: [33, 11]}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({}, ""),
+        ({"replicas": 0}, "it names 3 nodes for 0 replicas of 1 partitions"),
+        ({"replicas": 4}, "it names 3 nodes for 4 replicas"),
+        ({"partitions": 0}, "replicas of 0 partitions"),
+        ({"protocol": "gossip"}, "protocol is 'gossip'"),
+    ],
+)
+def test_a_certificate_that_no_cluster_can_begin_with(change: dict[str, int], reason: str) -> None:
+    made = founded(3)
+    for name, value in change.items():
+        setattr(made, name, value)
+    assert reason in flaw_in(made, ["raft"])
+    assert bool(flaw_in(made, ["raft"])) == bool(reason)
+    made.members[1].identity = made.members[0].identity
+    assert flaw_in(made, ["raft"]) == "two of its nodes have the same identity"
 
 
 def test_more_replicas_than_nodes_are_refused() -> None:

@@ -16,7 +16,8 @@ from kvorum_proto.command_pb2 import (
 )
 from kvorum_proto.peer_pb2 import Bootstrap, InitialMember
 from kvorum_server.config import Config
-from kvorum_server.placement.catalog import INITIAL_LEVEL, CatalogMachine
+from kvorum_server.placement.catalog import CatalogMachine
+from kvorum_server.placement.roster import INITIAL_LEVEL
 from kvorum_server.storage.memory import MemoryEngine
 from kvorum_server.storage.overlay import Overlay
 from kvorum_server.types import Entry, EntryKind

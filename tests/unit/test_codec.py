@@ -31,7 +31,7 @@ from kvorum_server.types import (
 
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)
-NUMBERS = {int: U64, bool: st.booleans()}
+PLAIN = {int: U64, bool: st.booleans(), bytes: st.binary()}
 
 configurations = st.builds(
     Configuration,
@@ -40,6 +40,7 @@ configurations = st.builds(
     learners=st.lists(U64, max_size=3).map(tuple),
     members=st.lists(st.builds(Member, replica=U64, identity=U64), max_size=4).map(tuple),
     next_replica=U64,
+    version=U64,
 )
 
 
@@ -84,7 +85,7 @@ def messages_of(kind: type[typing.Any]) -> st.SearchStrategy[typing.Any]:
     types = typing.get_type_hints(kind)
     return st.builds(
         kind,
-        **{f.name: NUMBERS.get(types[f.name], rounds) for f in dataclasses.fields(kind)},
+        **{f.name: PLAIN.get(types[f.name], rounds) for f in dataclasses.fields(kind)},
     )
 
 

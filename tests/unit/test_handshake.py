@@ -15,6 +15,9 @@ CERTIFICATE = Bootstrap(
 )
 FRESH = Self("n1", 1, 1, 1, HASH, None)
 MEMBER = dataclasses.replace(FRESH, bootstrap=CERTIFICATE)
+RECOVERED = dataclasses.replace(
+    FRESH, bootstrap=Bootstrap(cluster_id=b"\xbb" * 16, recovered_from=CERTIFICATE.cluster_id)
+)
 
 
 def hello(own: Self = MEMBER, **changes: object) -> PeerHello:
@@ -44,6 +47,11 @@ def test_members_and_nodes_that_wait_for_their_cluster_may_speak(own: Self, othe
         (FRESH, hello(MEMBER, initial_cluster_hash=b"x"), "different --initial-cluster texts"),
         (MEMBER, hello(FRESH, initial_cluster_hash=b"x"), "another --initial-cluster text"),
         (MEMBER, hello(cluster_id=b"\xbb"), "belongs to cluster bb, n1 to aaaa"),
+        (
+            RECOVERED,
+            hello(),
+            "cluster that the one of n1 was recovered from, and must not come back",
+        ),
         (MEMBER, hello(FRESH, identity=99), "was it emptied or lost.*`kvorum member replace n2`"),
         (MEMBER, hello(name="n3"), "n3 uses the data directory of n2"),
     ],

@@ -13,6 +13,7 @@ from kvorum_proto.kv_pb2 import ServerHello
 from kvorum_proto.peer_pb2 import Bootstrap, InitialMember, PeerFrame
 from kvorum_server.config import Config
 from kvorum_server.events import Bootstrapped, Event, PeerConnected, PeerDisconnected, Received
+from kvorum_server.rpc.backup import Backups
 from kvorum_server.rpc.codec import decode_frame
 from kvorum_server.rpc.handshake import Self
 from kvorum_server.rpc.peers import EXCHANGE, FRAME_BYTES_MAX, Peers, encode_packets
@@ -21,6 +22,7 @@ from kvorum_server.rpc.services import Services
 from kvorum_server.types import (
     AppendRequest,
     Configuration,
+    Contact,
     Entry,
     EntryKind,
     Envelope,
@@ -67,7 +69,7 @@ class Node:
         config = Config(name=self.name, listen=self._addresses[self.name])
         self.peers = Peers(
             config=config,
-            members=self._addresses,
+            contacts=self._contacts,
             myself=lambda: self.myself,
             post=self._post,
             found=lambda fresh: self.founds(fresh),
@@ -79,14 +81,31 @@ class Node:
             config=config,
             post=self._post,
             overloaded=lambda: False,
+            engine_is_behind=lambda: False,
             hello=ServerHello,
             status=StatusResponse,
             resolve=lambda name: None,
             leader_name=lambda group: "",
             fail=self.failures.append,
         )
-        self.server = await make_server(config, services, self.peers)
-        self.peers.start()
+        backups = Backups(
+            config=config,
+            header=lambda: None,
+            view=lambda group: None,
+            fail=self.failures.append,
+        )
+        self.server = await make_server(config, services, self.peers, backups)
+        self.peers.refresh()
+
+    def _contacts(self) -> list[Contact]:
+        identities = {}
+        if self.myself.bootstrap is not None:
+            identities = {one.name: one.identity for one in self.myself.bootstrap.members}
+        return [
+            Contact(address, name, identities.get(name, 0))
+            for name, address in self._addresses.items()
+            if name != self.name
+        ]
 
     def _post(self, event: Event) -> None:
         self.events.append(event)
@@ -111,6 +130,9 @@ def certificate(*nodes: Node) -> Bootstrap:
         cluster_id=b"c",
         members=[InitialMember(identity=n.myself.identity, name=n.name) for n in nodes],
         initial_cluster_hash=HASH,
+        partitions=1,
+        replicas=len(nodes),
+        protocol="raft",
     )
 
 
@@ -243,10 +265,10 @@ def test_an_unreachable_peer_is_told_once() -> None:
             attempts = 0
             dial_once = first.peers._dial_once
 
-            async def counted(name: str, address: str) -> int:
+            async def counted(contact: Contact) -> int:
                 nonlocal attempts
                 attempts += 1
-                return await dial_once(name, address)
+                return await dial_once(contact)
 
             first.peers._dial_once = counted  # type: ignore[method-assign]
             await until(lambda: attempts >= 3, "three more attempts")
@@ -327,8 +349,9 @@ def test_a_malformed_frame_ends_its_stream_and_the_node_goes_on() -> None:
 def test_a_port_in_use_is_one_line() -> None:
     async def story() -> None:
         async with network(1, 2) as (first, _):
+            config = Config(listen=first._addresses["n1"])
             with pytest.raises(PortInUse, match=r"cannot listen on 127.0.0.1:.*--listen"):
-                await make_server(Config(listen=first._addresses["n1"]), Services, Peers)  # type: ignore[arg-type]
+                await make_server(config, Services, Peers, Backups)  # type: ignore[arg-type]
 
     asyncio.run(story())
 

@@ -1,5 +1,7 @@
 """Records as bytes: the same for ever, back again, and CorruptRecord for garbage."""
 
+from dataclasses import replace
+
 import google_crc32c
 import pytest
 from hypothesis import given
@@ -9,7 +11,9 @@ from kvorum_server.storage.errors import CorruptRecord
 from kvorum_server.storage.record import (
     BootstrapRecord,
     CheckpointTaken,
+    ClusterRecovered,
     EntriesAppended,
+    EntrySkipped,
     HardStateChanged,
     LogCut,
     NodeIdentity,
@@ -18,9 +22,12 @@ from kvorum_server.storage.record import (
     ReplicaCreated,
     ReplicaRetired,
     SnapshotInstalled,
+    StateLost,
+    StateRebuilt,
     address,
     decode,
     encode,
+    entry_checksum,
 )
 from kvorum_server.types import Configuration, Entry, EntryKind, HardState, SnapshotMeta
 
@@ -68,6 +75,10 @@ GOLDEN: list[tuple[Record, tuple[int, int, int], str]] = [
         "5a00000000000000 0300000000000000 a00f000000000000 0a0101 2205080110aa01 2802",
     ),
     (ReplicaRetired(1, 2), (9, 1, 2), ""),
+    (EntrySkipped(1, 2, 77, 0xC0FFEE), (13, 1, 2), "4d00000000000000 eeffc000"),
+    (ClusterRecovered(b"\x0a\x01d"), (14, 0, 0), "0a0164"),
+    (StateLost(1, 2), (15, 1, 2), ""),
+    (StateRebuilt(1, 2, 11, 98), (16, 1, 2), "0b000000 6200000000000000"),
 ]
 
 
@@ -123,6 +134,8 @@ records: st.SearchStrategy[Record] = st.one_of(
     st.builds(CheckpointTaken, st.lists(st.tuples(small_numbers, numbers), max_size=5).map(tuple)),
     st.builds(LogCut, small_numbers, numbers, numbers, numbers, numbers, configurations),
     st.builds(ReplicaRetired, small_numbers, numbers),
+    st.builds(EntrySkipped, small_numbers, numbers, numbers, small_numbers),
+    st.builds(ClusterRecovered, st.binary()),
 )
 
 
@@ -154,13 +167,37 @@ def test_a_damaged_body_is_a_record_or_a_corrupt_one(record: Record, data: st.Da
     assert type(found) is type(record)
 
 
-@given(records.filter(lambda record: not isinstance(record, ReplicaRetired | BootstrapRecord)))
+ANY_BYTES = (ReplicaRetired, BootstrapRecord, ClusterRecovered)
+"""Records of which half a body is as good as a whole one: only checksums guard them."""
+
+
+@given(records.filter(lambda record: not isinstance(record, ANY_BYTES)))
 def test_no_record_survives_the_loss_of_its_first_half(record: Record) -> None:
     body = encode(record)
     if isinstance(record, ReplicaCreated | LogCut | SnapshotInstalled):
         body = body[:3]
     with pytest.raises(CorruptRecord):
         decode(*address(record), body[: len(body) // 2])
+
+
+@given(entry_runs(), st.data())
+def test_the_checksum_of_an_entry_changes_with_every_part_of_it(
+    run: tuple[Entry, ...], data: st.DataObject
+) -> None:
+    entry = run[0]
+    other = data.draw(
+        st.sampled_from(
+            [
+                replace(entry, index=entry.index + 1),
+                replace(entry, term=entry.term ^ 1),
+                replace(entry, stamp=entry.stamp ^ 1),
+                replace(entry, level=entry.level ^ 1),
+                replace(entry, kind=EntryKind((entry.kind + 1) % len(EntryKind))),
+                replace(entry, payload=entry.payload + b"x"),
+            ]
+        )
+    )
+    assert entry_checksum(other) != entry_checksum(entry)
 
 
 def test_a_count_of_billions_costs_nothing() -> None:

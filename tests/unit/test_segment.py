@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from kvorum_server.storage.errors import CorruptRecord, NewerFormat
 from kvorum_server.storage.log_state import LogState, ReplicaState
-from kvorum_server.storage.record import HardStateChanged, NodeIdentity, frame_of
+from kvorum_server.storage.record import EntrySkipped, HardStateChanged, NodeIdentity, frame_of
 from kvorum_server.storage.segment import (
+    FORMAT,
     Position,
     check_prefix,
     claims_from,
@@ -26,6 +27,7 @@ FRAMES = [
     frame_of(NodeIdentity(0xAA, 2)),
     frame_of(HardStateChanged(1, 2, HardState(3, 1, 9))),
 ]
+SKIPPED = frame_of(EntrySkipped(1, 2, 7, 0xC0FFEE))
 AT = Position(3, 32)
 WRITE = encode_write(AT, Position(2, 640), FRAMES)
 STATE = LogState(
@@ -34,7 +36,16 @@ STATE = LogState(
     bootstrap=b"certificate",
     replicas={
         1: ReplicaState(
-            2, 9, HardState(3, 1, 9), 4, 1, 40, Configuration.initial((0xAA, 0xBB)), 6, 12
+            2,
+            9,
+            HardState(3, 1, 9),
+            4,
+            1,
+            40,
+            Configuration.initial((0xAA, 0xBB)),
+            6,
+            12,
+            skipped={7: 0xC0FFEE},
         )
     },
     retired={1: 1, 5: 8},
@@ -52,9 +63,10 @@ def test_the_bytes_of_a_segment_never_change() -> None:
         (9, 1, 1),
         (9, 5, 8),
         (12, 1, 2),
+        (13, 1, 2),
     ]
     assert frames[0][3].hex() == "bc02000000000000"
-    assert frames[-1][3].hex(" ", 4) == STATE_GOLDEN
+    assert frames[-2][3].hex(" ", 4) == STATE_GOLDEN
 
 
 def test_a_write_comes_back_with_its_claim() -> None:
@@ -108,6 +120,7 @@ def test_the_state_at_the_start_of_a_segment_comes_back() -> None:
         ([start_frames(0, STATE)[0]], "without the identity"),
         ([start_frames(0, STATE)[0], FRAMES[1]], "cannot begin with HardStateChanged"),
         ([start_frames(0, STATE)[0], (12, 1, 1, b"short")], "state of replica 1"),
+        ([start_frames(0, STATE)[0], SKIPPED], "cannot begin with EntrySkipped"),
     ],
 )
 def test_a_segment_that_begins_with_anything_else_is_corrupt(
@@ -132,7 +145,11 @@ def test_a_file_is_the_segment_that_its_prefix_says() -> None:
 
 def test_a_newer_format_is_named_even_when_the_rest_has_another_meaning() -> None:
     with pytest.raises(NewerFormat, match="upgrade"):
-        check_prefix(encode_prefix(77, 1, version=2), 3)
+        check_prefix(encode_prefix(77, 1, version=FORMAT + 1), 3)
+
+
+def test_a_segment_of_the_first_format_is_still_read() -> None:
+    check_prefix(bytes.fromhex(FIRST_FORMAT_GOLDEN) + bytes(4064), 3)
 
 
 def test_names_and_numbers_of_segments() -> None:
@@ -142,7 +159,8 @@ def test_names_and_numbers_of_segments() -> None:
     ] * 4
 
 
-PREFIX_GOLDEN = "6b766f72 756d776c 01000000 03000000 00000000 00100000 00000000 244d4865"
+PREFIX_GOLDEN = "6b766f72 756d776c 02000000 03000000 00000000 00100000 00000000 e3558c3c"
+FIRST_FORMAT_GOLDEN = "6b766f72 756d776c 01000000 03000000 00000000 00100000 00000000 244d4865"
 WRITE_GOLDEN = (
     "051ac920 18000000 0a000000 00000000 00000000 00000000 02000000 00000000 "
     "80020000 00000000 88000000 00000000 b11fe296 10000000 01000000 00000000 "

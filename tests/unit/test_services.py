@@ -22,7 +22,16 @@ from kvorum_proto.kv_pb2 import (
     ServerHello,
 )
 from kvorum_server.config import Config
-from kvorum_server.events import Asked, Disconnected, Event, Proposed, Reply, TransferAsked
+from kvorum_server.events import (
+    Asked,
+    Congested,
+    Disconnected,
+    Event,
+    Proposed,
+    Relieved,
+    Reply,
+    TransferAsked,
+)
 from kvorum_server.rpc.context import ServicerContext
 from kvorum_server.rpc.services import (
     CLIENT_MESSAGE_BYTES_MAX,
@@ -61,13 +70,15 @@ class Context:
         self._frames = list(frames)
         self._leaves = leaves
 
+    def say(self, frame: bytes) -> None:
+        """The client sends another frame."""
+        self._frames.append(frame)
+
     async def read(self) -> object:
         await asyncio.sleep(0)
-        if self._frames:
-            return self._frames.pop(0)
-        if not self._leaves:
-            await asyncio.Event().wait()
-        return None
+        while not self._frames and not self._leaves:
+            await asyncio.sleep(0)
+        return self._frames.pop(0) if self._frames else None
 
     async def write(self, frame: bytes, /) -> None:
         if self.fails_to_write:
@@ -89,12 +100,14 @@ class Node:
         self.events: list[Event] = []
         self.failures: list[BaseException] = []
         self.is_overloaded = False
+        self.engine_is_behind = False
         self.hello = HELLO
         self.answer: Callable[[Event], Reply | None] = answered
         self.services = Services(
             config=config or Config(),
             post=self.post,
             overloaded=lambda: self.is_overloaded,
+            engine_is_behind=lambda: self.engine_is_behind,
             hello=lambda: self.hello,
             status=lambda: StatusResponse(name="n1"),
             resolve={"n2": 22}.get,
@@ -240,6 +253,106 @@ def test_an_overloaded_node_answers_busy_before_the_work_begins() -> None:
     (replies,) = context.frames()[1].replies
     assert replies.results[0].error.code == wire.BUSY
     assert [type(event) for event in node.events] == [Disconnected]
+
+
+def test_an_engine_that_is_behind_takes_no_writes_and_answers_reads() -> None:
+    node = Node()
+    node.engine_is_behind = True
+    request = ClientFrame.FromString(frame(put(b"a")))
+    request.inquiries.add(group=1, ids=[5], queries=[get(b"k")])
+    context = Context(request.SerializeToString(), leaves=False)
+    run_session(node, context)
+    answers = {
+        id_: result
+        for one in context.frames()
+        for replies in one.replies
+        for id_, result in zip(replies.ids, replies.results, strict=True)
+    }
+    assert answers[1].error.code == wire.BUSY
+    assert not answers[5].HasField("error")
+
+
+def test_a_client_that_closes_its_side_gets_what_it_is_owed() -> None:
+    node, context = Node(), Context(frame(put(b"a")), frame(put(b"b"), hello=False))
+    late: list[Event] = []
+    node.answer = lambda event: late.append(event)
+
+    async def session() -> None:
+        task = asyncio.create_task(node.services.session(None, _checked(context)))
+        while len(late) < 2:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not task.done(), "two answers are missing"
+        for event in late:
+            reply = answered(event)
+            assert reply is not None
+            node.services.deliver(reply)
+        await task
+
+    asyncio.run(session())
+    assert sum(len(one.replies) for one in context.frames()) == 2
+    assert isinstance(node.events[-1], Disconnected)
+
+
+def test_a_connection_that_floods_the_node_is_busy_and_another_is_served() -> None:
+    node = Node(Config(pending_commands_max=8))
+    node.answer = lambda event: None
+    flood, quiet = Context(*[frame(put(b"a"))] * 20, leaves=False), Context(frame(), leaves=False)
+
+    async def story() -> None:
+        sessions = [
+            asyncio.create_task(node.services.session(None, _checked(context)))
+            for context in (flood, quiet)
+        ]
+        for _ in range(100):
+            await asyncio.sleep(0)
+        quiet.say(frame(put(b"b"), hello=False))
+        while sum(isinstance(event, Proposed) for event in node.events) < 5:
+            await asyncio.sleep(0)
+        for session in sessions:
+            session.cancel()
+        await asyncio.wait(sessions)
+
+    asyncio.run(story())
+    proposed = [event.connection for event in node.events if isinstance(event, Proposed)]
+    assert proposed == [1] * 4 + [2]
+    refusals = [
+        result.error
+        for one in flood.frames()
+        for replies in one.replies
+        for result in replies.results
+    ]
+    assert {refusal.code for refusal in refusals} == {wire.BUSY}
+    pauses = [refusal.retry_after_ms for refusal in refusals]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > pauses[0], "the longer the queue outside, the later to come back"
+
+
+def test_a_client_with_many_replies_is_congested_until_it_has_taken_them() -> None:
+    node = Node(Config(client_outbox_bytes_max=200))
+    context = Context(frame(), *[frame(put(b"a"), hello=False)] * 4, leaves=False)
+
+    async def session() -> None:
+        task = asyncio.create_task(node.services.session(None, _checked(context)))
+        while len(context.written) < 1:
+            await asyncio.sleep(0)
+        context.takes_replies.clear()
+        for _ in range(40):
+            await asyncio.sleep(0)
+        assert [type(event) for event in node.events].count(Congested) == 1
+        assert Relieved(1) not in node.events
+        context.takes_replies.set()
+        for _ in range(40):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+
+    asyncio.run(session())
+    assert [e for e in node.events if isinstance(e, Congested | Relieved)] == [
+        Congested(1),
+        Relieved(1),
+    ]
 
 
 def test_a_client_that_vanishes_makes_no_noise() -> None:

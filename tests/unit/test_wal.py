@@ -12,7 +12,9 @@ from kvorum_server.storage.filedisk import FileDisk
 from kvorum_server.storage.record import (
     BootstrapRecord,
     CheckpointTaken,
+    ClusterRecovered,
     EntriesAppended,
+    EntrySkipped,
     HardStateChanged,
     LogCut,
     NodeIdentity,
@@ -333,3 +335,48 @@ def test_a_record_that_does_not_follow_stops_the_program(record: Record, reason:
     disk.crash()
     _, recovered = opened(disk)
     assert indexes(recovered) == [1, 2, 3, 4, 5]
+
+
+# --- What an operator has decided ---
+
+
+def test_a_skipped_entry_is_remembered_until_the_log_starts_after_it() -> None:
+    disk = simulated()
+    log = log_of_one_group(disk)
+    persisted(log, entries(1, 3))
+    persisted(log, EntrySkipped(1, 1, 2, 0xC0FFEE), EntrySkipped(1, 1, 9, 0xBEEF))
+    for index in range(4, 12):
+        persisted(log, entries(index, index, size=900))
+    log.close()
+    assert len(log.segment_names) > 2, "the decision has to travel from segment to segment"
+    log, recovered = opened(disk)
+    assert recovered.replicas[1].skipped == {2: 0xC0FFEE, 9: 0xBEEF}
+    persisted(log, *cut(5))
+    log.close()
+    log, recovered = opened(disk)
+    assert recovered.replicas[1].skipped == {9: 0xBEEF}
+    persisted(log, SnapshotInstalled(1, 1, 6, SnapshotMeta(20, 2, 900, MEMBERS)))
+    log.close()
+    _, recovered = opened(disk)
+    assert recovered.replicas[1].skipped == {}
+
+
+def test_an_entry_that_a_checkpoint_holds_cannot_be_skipped_any_more() -> None:
+    disk = simulated()
+    log = log_of_one_group(disk)
+    persisted(log, entries(1, 3), CheckpointTaken(((1, 2),)))
+    with pytest.raises(AssertionError, match="entry 2 is applied: checkpoint 2 holds it"):
+        log.append([EntrySkipped(1, 1, 2, 7)])
+
+
+def test_only_a_recovery_replaces_the_birth_certificate() -> None:
+    disk = simulated()
+    log = log_of_one_group(disk)
+    with pytest.raises(AssertionError, match="the node belongs to no cluster yet"):
+        log.append([ClusterRecovered(b"new")])
+    disk = simulated()
+    log = log_of_one_group(disk)
+    persisted(log, BootstrapRecord(b"old"), ClusterRecovered(b"new"))
+    log.close()
+    _, recovered = opened(disk)
+    assert recovered.bootstrap == b"new"

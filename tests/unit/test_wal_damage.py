@@ -3,12 +3,13 @@
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kvorum_server.storage.errors import NewerFormat, WalDamage
 from kvorum_server.storage.record import frame_of
 from kvorum_server.storage.segment import (
+    FORMAT,
     PREFIX_BYTES,
     Position,
     decode_start,
@@ -168,15 +169,15 @@ def test_the_message_of_damage_is_one_line_with_file_place_and_remedy() -> None:
     message = str(WalDamage("0000000000000002.wal", 640, "the segment is missing"))
     assert message == (
         "write-ahead log damaged: 0000000000000002.wal at byte 640: the segment is missing; "
-        "kvorum-server refuses to start; keep the directory, move it aside and bring the node back "
-        "with an empty one through its peers"
+        "nothing was changed; start the node with --join and addresses of other members, or "
+        "restore a backup; `kvorum-server verify` tells more"
     )
 
 
 def test_a_later_format_is_refused_by_name() -> None:
     disk = simulated()
     log_with_claims(disk)
-    disk.open(segment_name(2)).write(0, encode_prefix(2, SEGMENT_BYTES, version=2))
+    disk.open(segment_name(2)).write(0, encode_prefix(2, SEGMENT_BYTES, version=FORMAT + 1))
     with pytest.raises(NewerFormat, match=r"0000000000000002\.wal .*newer kvorum; upgrade"):
         opened(disk)
 
@@ -203,6 +204,9 @@ def test_garbage_in_place_of_segments_is_told_or_cut(files: list[bytes], prefixe
 def test_any_overwriting_of_a_log_is_told_or_cut(
     number: int, offset: int, data: bytes, shortened: bool
 ) -> None:
+    # What takes the newest claim away together with what it covers is outside the fault model.
+    covers_claim = Position(number, offset) < CLAIMED < Position(number, offset + len(data))
+    assume(shortened or not covers_claim)
     disk = copy.deepcopy(CLAIMED_DISK)
     name = segment_name(number)
     content = disk.open(name).read(0, 1 << 20)
@@ -217,4 +221,4 @@ def test_any_overwriting_of_a_log_is_told_or_cut(
 
 
 CLAIMED_DISK = simulated()
-log_with_claims(CLAIMED_DISK)
+CLAIMED = log_with_claims(CLAIMED_DISK)

@@ -9,7 +9,7 @@ def outbox(*, records: int, held: int) -> Outbox:
     """A turn with some records and something held back, marked with ``held`` as its term."""
     made = Outbox()
     made.records = [ReplicaRetired(1, number + 1) for number in range(records)]
-    made.held = [Held(1, held, (0, 0), [])] if held else []
+    made.held = [Held(1, 1, held, (0, 0), [])] if held else []
     return made
 
 

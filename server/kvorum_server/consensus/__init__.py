@@ -29,6 +29,7 @@ class ConsensusFactory(Protocol):
         log_start_stamp: int = 0,
         entries: Sequence[Entry] = (),
         applied: int = 0,
+        rebuilding: bool = False,
     ) -> Consensus: ...
 
 

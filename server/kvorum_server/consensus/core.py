@@ -123,6 +123,9 @@ class Status:
     ``commit`` as of that heartbeat. 0 = none yet."""
     full_replicas: frozenset[ReplicaId] = frozenset()
     """On the leader: the replicas (itself included) that reported a full disk."""
+    quorum_has_room: bool = True
+    """On the leader: whether the replicas with room on their disks, of those that were heard of
+    lately, are a quorum."""
 
 
 class Consensus(Protocol):
@@ -130,6 +133,10 @@ class Consensus(Protocol):
 
     disk_full: bool
     """Set by the caller: this node's disk is full. Travels with heartbeats and their answers."""
+
+    rebuilding: bool
+    """Whether the state that the log drives is lost here. The replica keeps its log and its vote
+    and does its part for commit; it does not campaign and is given nothing to apply."""
 
     @property
     def role(self) -> Role:
@@ -240,6 +247,23 @@ class Consensus(Protocol):
         Entries after it stay if the log holds the snapshot's last entry; otherwise nothing stays.
         The caller writes the Installed record in the same write as the next Ready, whose
         ``messages_after_append`` acknowledges the snapshot to the leader.
+        """
+        ...
+
+    def lose_state(self) -> None:
+        """The state is lost or wrong: ``rebuilding`` from now on, until ``rebuild`` or ``install``.
+
+        A leader steps down with a farewell.
+        """
+        ...
+
+    def rebuild(self, meta: SnapshotMeta) -> bool:
+        """The lost state is back as of ``meta.index``; what the log holds after it is delivered
+        again.
+
+        False, and nothing has changed, when the log does not reach from there to here: ``meta``
+        is older than the log's start, or newer than what is committed and durable (then
+        ``install`` may be right). The caller writes the StateRebuilt record.
         """
         ...
 

@@ -101,7 +101,8 @@ class Leader:
         """Appends an entry unless a transfer is under way or too much waits to be committed."""
         if self.transferee is not None:
             return ProposeRefusal.TRANSFERRING
-        if self.uncommitted_bytes > self.raft.config.log_inflight_bytes_max:
+        too_much = self.uncommitted_bytes > self.raft.config.log_inflight_bytes_max
+        if too_much or self.raft.log_is_overlong:
             return ProposeRefusal.LOG_FULL
         return self._append(kind, stamp, level, payload)
 
@@ -173,6 +174,11 @@ class Leader:
         full = {replica for replica, progress in self.followers.items() if progress.disk_full}
         return frozenset(full | {self.raft.replica} if self.raft.disk_full else full)
 
+    def quorum_has_room(self) -> bool:
+        """Whether those who have room on their disks, and were heard of lately, are a quorum."""
+        with_room = self._heard() - self.full_replicas()
+        return has_quorum(self.raft.log.configuration, with_room)
+
     def check_invariants(self) -> None:
         """Raises AssertionError when the leader contradicts itself."""
         raft = self.raft
@@ -211,7 +217,13 @@ class Leader:
         self._replication_due = True
 
     def _can_send(self, progress: Progress) -> bool:
-        """Whether there is something to send, a first probe at least, and room for it."""
+        """Whether there is something to send, a first probe at least, and room for it.
+
+        A replica whose disk is full gets nothing while the others can do without it: what is left
+        of its disk is for what frees space.
+        """
+        if progress.disk_full and self.quorum_has_room():
+            return False
         news = progress.next_index <= self.raft.log.last_index
         return progress.may_send(self.raft.config.append_inflight_max) and (
             news or progress.state is ProgressState.PROBE
@@ -287,6 +299,7 @@ class Leader:
         """A sign of life: the moment to find out what was lost on the way, and to repeat it."""
         raft = self.raft
         progress.sent_at = response.sent_at
+        self._replication_due |= progress.disk_full  # it may have room again, or be needed
         progress.disk_full = response.disk_full
         if progress.state is ProgressState.PROBE:
             progress.probing = False
@@ -316,19 +329,23 @@ class Leader:
         if removed and raft.log.configuration_index <= index:
             for replica, progress in self.followers.items():
                 self._send_heartbeat(replica, progress)
-            raft.become_follower(raft.term, None, "no voter any more")
+            raft.farewell()
 
     def _may_serve_reads(self) -> bool:
         """Only once an own entry is committed does the commit index cover the terms before."""
         return self.raft.commit >= self.first_index
 
-    def _hears_quorum(self) -> bool:
-        """Check-quorum: who was heard of within the longest election timeout?"""
+    def _heard(self) -> set[ReplicaId]:
+        """Who was heard of within the longest election timeout, this replica included."""
         oldest = self.ticks - self.raft.config.election_ticks_max
         heard = {
             replica for replica, progress in self.followers.items() if progress.heard_at > oldest
         }
-        return has_quorum(self.raft.log.configuration, heard | {self.raft.replica})
+        return heard | {self.raft.replica}
+
+    def _hears_quorum(self) -> bool:
+        """Check-quorum."""
+        return has_quorum(self.raft.log.configuration, self._heard())
 
     def _hand_over(self, progress: Progress) -> None:
         """Sends TimeoutNow to a transferee that has everything; again, because it may be lost."""

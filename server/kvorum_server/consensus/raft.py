@@ -37,6 +37,10 @@ What keeps it calm:
 -   *Commit indexes travel* with the next append or, when nothing follows, with a heartbeat at the
     next tick.
 
+*A lost state* (``rebuilding``) costs neither log nor vote: entries are stored and acknowledged,
+votes given, as by anybody. But who cannot serve must not lead, so it does not campaign, not even
+when told to; and nothing is delivered until a snapshot says where apply goes on.
+
 Left out: the transitions of joint consensus (who becomes a voter when); quorums are right for any
 configuration. Lease reads. The caller limits its ticks after a stall, so that it does not campaign
 at once.
@@ -78,6 +82,9 @@ from kvorum_server.types import (
     VoteResponse,
 )
 
+LOG_OVERRUN = 2
+"""An uncut log may grow to so many times the size at which a checkpoint becomes due."""
+
 FAREWELL_TICKS_MAX = 3
 """After a farewell the followers campaign within so many ticks, spread to avoid collisions."""
 
@@ -98,6 +105,7 @@ class Raft:
         log_start_stamp: int = 0,
         entries: Sequence[Entry] = (),
         applied: int = 0,
+        rebuilding: bool = False,
     ) -> None:
         """Starts as a follower from what is durable.
 
@@ -122,6 +130,7 @@ class Raft:
         self.leader: ReplicaId | None = None
         self.reads = ReadRounds(boot)
         self.disk_full = False
+        self.rebuilding = rebuilding
         self.now_ms = 0
         self.disconnected: set[ReplicaId] = set()
         self.output = Ready()
@@ -238,8 +247,26 @@ class Raft:
         self.log.install(meta)
         self.commit = self._applied = self._delivered = meta.index
         self._installed = True
+        self.rebuilding = False
         if self.leader is not None:
             self.promise(self.leader, AppendResponse(self.term, True, matched_index=meta.index))
+        return True
+
+    def lose_state(self) -> None:
+        """From now on nothing is delivered, and this replica does not lead."""
+        self.rebuilding = True
+        self.farewell()
+        if isinstance(self.state, Candidate):
+            self.become_follower(self.term, None, "the state is lost")
+
+    def rebuild(self, meta: SnapshotMeta) -> bool:
+        """The log goes from ``meta.index`` on unbroken: apply begins there again."""
+        assert self.rebuilding, "a state that was not lost is not rebuilt"
+        if not self.log.start_index <= meta.index <= min(self.commit, self.log.durable):
+            return False
+        assert self.log.term_of(meta.index) == meta.term, "committed entries are the same everywhere"
+        self._applied = self._delivered = meta.index
+        self.rebuilding = False
         return True
 
     def snapshot_failed(self, target: ReplicaId) -> None:
@@ -259,7 +286,7 @@ class Raft:
             or output.snapshot_targets
             or output.transitions
             or self.log.written < self.log.last_index
-            or self._delivered < min(self.commit, self.log.durable)
+            or self._delivered < self._deliverable()
             or self.term != self._saved.term
             or self.vote != self._saved.vote
             or self._installed
@@ -278,7 +305,7 @@ class Raft:
         output, self.output = self.output, Ready()
         output.entries = self.log.take_unwritten()
         committed = min(self.commit, self.log.durable)
-        if committed > self._delivered:
+        if self._deliverable() > self._delivered:
             output.committed = self.log.entries(self._delivered + 1, committed)
             self._delivered = committed
         hard_state = HardState(self.term, self.vote, max(committed, self._saved.commit))
@@ -299,7 +326,7 @@ class Raft:
             case Candidate():
                 return Role.CANDIDATE
             case Follower():
-                return Role.FOLLOWER if self.may_campaign() else Role.LEARNER
+                return Role.FOLLOWER if self._is_voter() else Role.LEARNER
             case _:
                 assert_never(self.state)
 
@@ -317,6 +344,13 @@ class Raft:
     def log_bytes(self) -> int:
         """Size of the uncut log in memory."""
         return self.log.bytes
+
+    @property
+    def log_is_overlong(self) -> bool:
+        """Whether no more should be added to the uncut log before some of it is applied, made
+        durable as state, and cut.
+        """
+        return self.log.bytes > LOG_OVERRUN * self.config.log_bytes_max
 
     def status(self) -> Status:
         """A consistent view of this object."""
@@ -337,6 +371,7 @@ class Raft:
             log_bytes=self.log.bytes,
             fresh_at=self.state.fresh_at if isinstance(self.state, Follower) else 0,
             full_replicas=leader.full_replicas() if leader else frozenset(),
+            quorum_has_room=leader.quorum_has_room() if leader else True,
         )
 
     def configuration_at(self, index: int) -> Configuration:
@@ -352,6 +387,7 @@ class Raft:
         assert self.term >= self.log.last_term
         assert self.term >= self._saved.term
         assert isinstance(self.state, Leader) == (self.leader == self.replica)
+        assert not (self.rebuilding and self.leader == self.replica), "who lost its state leads"
         if isinstance(self.state, Leader):
             self.state.check_invariants()
         else:
@@ -376,8 +412,8 @@ class Raft:
         self.commit = index
 
     def may_campaign(self) -> bool:
-        """Only voters campaign, those of the outgoing half included."""
-        return self.replica in self.log.configuration.all_voters()
+        """Only voters campaign, those of the outgoing half included, and only with a state."""
+        return self._is_voter() and not self.rebuilding
 
     def campaign(self, *, connection_lost: bool) -> None:
         """Asks for pre-votes; the term stays as it is."""
@@ -442,6 +478,12 @@ class Raft:
         self.elapsed = 0
         if self.leader is None or not isinstance(self.state, Follower):
             self.become_follower(self.term, leader, "heard the leader")
+
+    def _is_voter(self) -> bool:
+        return self.replica in self.log.configuration.all_voters()
+
+    def _deliverable(self) -> int:
+        return self._delivered if self.rebuilding else min(self.commit, self.log.durable)
 
     def _other_voters(self) -> list[ReplicaId]:
         return sorted(self.log.configuration.all_voters() - {self.replica})
@@ -522,7 +564,7 @@ class Raft:
 
         Initial members know the first configuration from the bootstrap record and are not empty.
         """
-        return self.log.last_index == 0 and not self.may_campaign()
+        return self.log.last_index == 0 and not self._is_voter()
 
     def _answer_stale(self, source: ReplicaId, message: ConsensusMessage) -> None:
         """Tells an old leader or candidate the present term, so that it steps down."""
@@ -600,6 +642,8 @@ class Follower:
             )
             raft.send(source, refusal)
             return
+        if request.entries and raft.log_is_overlong:
+            return  # like a lost message: the leader repeats it, later
         log.merge(request.entries, raft.commit)
         matched = request.previous_index + len(request.entries)
         assert log.term_of(matched) is not None, "what is acknowledged is in the log"

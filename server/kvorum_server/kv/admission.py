@@ -29,10 +29,9 @@ from kvorum_proto.command_pb2 import (
 )
 from kvorum_server.config import Config
 from kvorum_server.kv.refusal import Refusal
+from kvorum_server.state_machine import CATALOG_COMMANDS
 
 RESERVED = b"\x00"
-
-_CATALOG_COMMANDS = frozenset(("set_member", "raise_level"))
 
 
 class Admission:
@@ -56,6 +55,7 @@ class Admission:
             "txn": self._txn,
             "increment": self._increment,
             "compact": _anything,
+            "hash_state": _anything,
             "session_open": _anything,
             "session_close": _anything,
         }
@@ -181,7 +181,7 @@ def _anything(_: object) -> None:
 
 
 def _refuse_arm(arm: str | None) -> None:
-    if arm in _CATALOG_COMMANDS:
+    if arm in CATALOG_COMMANDS:
         raise _invalid(f"{arm} is a command of the catalog (group 0)")
     raise Refusal(ErrorCode.MALFORMED, "the submission has no command that this node knows")
 

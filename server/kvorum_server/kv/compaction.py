@@ -24,7 +24,6 @@ from collections import deque
 from kvorum_server.config import Config
 from kvorum_server.kv.history import View
 from kvorum_server.kv.rows import (
-    CLEARED,
     EVENT_KEY,
     EVENT_ROW,
     INLINE,
@@ -36,7 +35,14 @@ from kvorum_server.kv.rows import (
     mod_revision,
 )
 from kvorum_server.storage.overlay import Overlay
-from kvorum_server.storage.rows import PREFIX_BYTES, Table, escape, table_end, table_prefix
+from kvorum_server.storage.rows import (
+    CLEARED,
+    PREFIX_BYTES,
+    Table,
+    escape,
+    table_end,
+    table_prefix,
+)
 
 SAMPLES = 16
 """How finely the age of revisions is known: to a sixteenth of ``history_age_ms``."""

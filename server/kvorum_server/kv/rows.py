@@ -55,9 +55,6 @@ SESSION_ROW = struct.Struct(">QQI")
 SESSION_RESULT = struct.Struct(">QI")
 """Sequence, length of the encoded result that follows."""
 
-CLEARED = b"cleared"
-"""Rest of the meta key under which the clean-up keeps its cursor."""
-
 REVISION_MAX = 2**63 - 1
 
 

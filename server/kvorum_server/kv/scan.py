@@ -53,6 +53,11 @@ class Budget:
         self.bytes_left -= size
         return True
 
+    def spent(self, config: Config) -> int:
+        """Keys and items that were taken from the budget."""
+        keys = config.range_keys_max - self.keys_left
+        return keys + config.scan_page_keys_max - self.items_left
+
 
 class Page:
     """The answer to a range query as it grows: ``take`` rows until it refuses one."""

@@ -13,7 +13,7 @@ replicas without talking about it.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kvorum_proto.peer_pb2 import Bootstrap, InitialMember
@@ -85,6 +85,26 @@ def with_cluster_settings(config: Config, bootstrap: Bootstrap) -> Config:
         name: bootstrap.settings.get(name, defaults[name]) for name in CLUSTER_SETTINGS
     }
     return dataclasses.replace(config, **settings)
+
+
+def flaw_in(bootstrap: Bootstrap, protocols: Collection[str]) -> str:
+    """Why a certificate cannot be the birth of a cluster; empty when it can. For certificates that
+    others have made.
+
+    >>> flaw_in(Bootstrap(partitions=1, replicas=2), ["raft"])
+    'it names 0 nodes for 2 replicas of 1 partitions'
+    """
+    identities = {member.identity for member in bootstrap.members}
+    if len(identities) != len(bootstrap.members):
+        return "two of its nodes have the same identity"
+    if not 1 <= bootstrap.replicas <= len(identities) or bootstrap.partitions < 1:
+        return (
+            f"it names {len(identities)} nodes for {bootstrap.replicas} replicas of "
+            f"{bootstrap.partitions} partitions"
+        )
+    if bootstrap.protocol not in protocols:
+        return f"its consensus protocol is {bootstrap.protocol!r}, which this program does not know"
+    return ""
 
 
 def initial_configurations(bootstrap: Bootstrap) -> dict[GroupId, Configuration]:

@@ -20,6 +20,7 @@ from kvorum_server.types import (
     EntryKind,
     Envelope,
     Farewell,
+    GroupCall,
     HeartbeatRequest,
     HeartbeatResponse,
     Message,
@@ -30,6 +31,9 @@ from kvorum_server.types import (
     SnapshotChunk,
     SnapshotMeta,
     SnapshotResponse,
+    SnapshotWanted,
+    StateDamage,
+    StateHash,
     TimeoutNow,
     VoteRequest,
     VoteResponse,
@@ -235,6 +239,10 @@ _CODECS: dict[type[Any], tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]
     SnapshotChunk: ("snapshot_chunk", _encode_snapshot_chunk, _decode_snapshot_chunk),
     SnapshotResponse: ("snapshot_response", *_plain(SnapshotResponse, peer_pb2.SnapshotResponse)),
     ReplicaRemoved: ("replica_removed", *_plain(ReplicaRemoved, peer_pb2.ReplicaRemoved)),
+    GroupCall: ("group_call", *_plain(GroupCall, peer_pb2.GroupCall)),
+    StateHash: ("state_hash", *_plain(StateHash, peer_pb2.StateHash)),
+    StateDamage: ("state_damage", *_plain(StateDamage, peer_pb2.StateDamage)),
+    SnapshotWanted: ("snapshot_wanted", *_plain(SnapshotWanted, peer_pb2.SnapshotWanted)),
 }
 
 _ENCODERS: dict[type[Any], tuple[str, Callable[[Any], Any]]] = {

@@ -15,6 +15,7 @@ all have reported (see ``placement/bootstrap.py``).
 from dataclasses import dataclass
 
 from kvorum_proto.peer_pb2 import Bootstrap, PeerHello
+from kvorum_server.types import Contact
 
 WIRE_VERSION_MIN = 1
 WIRE_VERSION_MAX = 1
@@ -22,6 +23,10 @@ WIRE_VERSION_MAX = 1
 
 class Refused(Exception):
     """The other node must not speak with this one; the message names the reason and the remedy."""
+
+
+class NotExpected(Refused):
+    """Not yet: an operator can still let the other node in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,15 @@ class Self:
     bootstrap: Bootstrap | None
     process: int = 0
     """Drawn anew at every start."""
+    address: str = ""
+    joining: bool = False
+    """Whether it was started to join a running cluster."""
+    members: tuple[Contact, ...] = ()
+    """The members as its catalog has them; those of the certificate while it has none."""
+    expected: frozenset[str] = frozenset()
+    """Names of nodes that may join."""
+    removed: frozenset[int] = frozenset()
+    """Identities that were members and never will be again."""
 
     def hello(self) -> PeerHello:
         """The first frame of a stream."""
@@ -50,6 +64,8 @@ class Self:
             initial_cluster_hash=self.initial_cluster_hash,
             fresh=self.bootstrap is None,
             process=self.process,
+            address=self.address,
+            joining=self.joining,
         )
 
 
@@ -98,6 +114,14 @@ def _is_another_copy(hello: PeerHello, before: PeerHello) -> bool:
 
 
 def _judge_as_fresh(own: Self, other: PeerHello) -> None:
+    if own.joining:
+        if other.fresh:
+            raise NotExpected(
+                f"{other.name} belongs to no cluster yet; name members of the cluster in --join"
+            )
+        return
+    if other.joining:
+        raise NotExpected(f"the cluster of {own.name} is not complete yet; wait for its nodes")
     if other.initial_cluster_hash != own.initial_cluster_hash:
         raise Refused(
             f"{own.name} and {other.name} were started with different --initial-cluster texts; "
@@ -106,26 +130,62 @@ def _judge_as_fresh(own: Self, other: PeerHello) -> None:
 
 
 def _judge_as_member(own: Self, bootstrap: Bootstrap, other: PeerHello) -> None:
-    members = {member.identity: member.name for member in bootstrap.members}
+    """The certificate is the proof of membership: a node that has it and was not removed may speak,
+    also while our copy of the catalog does not know it yet.
+    """
+    if other.cluster_id and other.cluster_id == bootstrap.recovered_from:
+        raise Refused(
+            f"the data directory of {other.name} belongs to the cluster that the one of {own.name} "
+            f"was recovered from, and must not come back; remove it, give {other.name} an empty "
+            f"--data directory and run `kvorum member add {other.name} {other.address}`"
+        )
     if not other.fresh and other.cluster_id != bootstrap.cluster_id:
         raise Refused(
             f"the data directory of {other.name} belongs to cluster {other.cluster_id.hex()}, "
             f"{own.name} to {bootstrap.cluster_id.hex()}; check --data and --initial-cluster"
         )
-    name = members.get(other.identity)
-    if name is None:
+    if other.identity in own.removed:
         raise Refused(
-            f"the cluster of {own.name} runs already and does not know the data directory of "
-            f"{other.name}: was it emptied or lost? Bring the node back with "
-            f"`kvorum member replace {other.name}`"
+            f"{other.name} was removed from the cluster of {own.name}; to bring it back, give it "
+            f"an empty --data directory and run `kvorum member add {other.name} {other.address}`"
         )
-    if name != other.name:
+    members = {member.identity: member.name for member in own.members or bootstrap.members}
+    name = members.get(other.identity)
+    if name is not None and name != other.name:
         raise Refused(
             f"{other.name} uses the data directory of {name}: two nodes with one identity; "
             f"give {other.name} its own --data directory"
         )
-    if other.fresh and other.initial_cluster_hash != bootstrap.initial_cluster_hash:
+    if name is None and other.fresh and other.name not in own.expected:
+        _refuse_unexpected(own, other)
+    if name is not None and other.fresh and not other.joining:
+        _check_text(own, bootstrap, other)
+
+
+def _refuse_unexpected(own: Self, other: PeerHello) -> None:
+    if other.joining:
+        raise NotExpected(
+            f"the cluster of {own.name} does not expect {other.name}; run "
+            f"`kvorum member add {other.name} {other.address}`, or `kvorum member replace` if it "
+            "takes the place of another node"
+        )
+    raise Refused(
+        f"the cluster of {own.name} runs already and does not know the data directory of "
+        f"{other.name}: was it emptied or lost? Bring the node back with "
+        f"`kvorum member replace {other.name}`"
+    )
+
+
+def _check_text(own: Self, bootstrap: Bootstrap, other: PeerHello) -> None:
+    if other.initial_cluster_hash != bootstrap.initial_cluster_hash:
         raise Refused(
             f"{other.name} was started with another --initial-cluster text than the one that the "
             f"cluster of {own.name} began with; give it the same text"
         )
+
+
+def is_member(own: Self, identity: int) -> bool:
+    """Whether this node knows another one, by identity, as a member of its cluster."""
+    if own.bootstrap is None:
+        return False
+    return any(member.identity == identity for member in own.members or own.bootstrap.members)

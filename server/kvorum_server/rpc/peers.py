@@ -3,7 +3,7 @@
 One bidirectional ``Peer.Exchange`` stream per pair of nodes carries the envelopes of all groups.
 The smaller identity dials. As long as a node is fresh it knows no identities, so it dials
 everybody; a stream dialled the wrong way round ends after both hellos, which is all that founding
-a cluster needs.
+a cluster, or asking to be let in, needs. Whom to dial is asked again at every ``refresh``.
 
 A broken stream is a hint that the other node is gone. The side that dials waits a random few
 milliseconds, tries once, and only then reports; the other side gives it that time. Every attempt
@@ -25,15 +25,30 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from kvorum_proto.peer_pb2 import Bootstrap, PeerFrame, PeerHello
+from kvorum_proto.peer_pb2 import Bootstrap, InitialMember, PeerFrame, PeerHello
 from kvorum_server.config import Config
-from kvorum_server.events import Bootstrapped, Event, PeerConnected, PeerDisconnected, Received
+from kvorum_server.consensus import PROTOCOLS
+from kvorum_server.events import (
+    Bootstrapped,
+    Event,
+    Introduced,
+    PeerConnected,
+    PeerDisconnected,
+    Received,
+)
 from kvorum_server.outbox import URGENT
+from kvorum_server.placement.bootstrap import flaw_in
 from kvorum_server.rpc.codec import MalformedFrame, encode_frame, envelope_from_proto, parse_frame
 from kvorum_server.rpc.context import STREAM_ERRORS, ServicerContext
-from kvorum_server.rpc.handshake import Refused, Self, judge
+from kvorum_server.rpc.handshake import (
+    NotExpected,
+    Refused,
+    Self,
+    is_member,
+    judge,
+)
 from kvorum_server.rpc.pipe import Pipe, Stream
-from kvorum_server.types import AppendRequest, Envelope, NodeId, SnapshotChunk
+from kvorum_server.types import AppendRequest, Contact, Envelope, NodeId, SnapshotChunk
 
 EXCHANGE = "/kvorum.v1.Peer/Exchange"
 FRAME_BYTES_MAX = 1024 * 1024
@@ -59,6 +74,10 @@ Packet = list[Envelope] | bytes
 
 class SentAway(Exception):
     """The other node has refused us; the message is its reason and remedy."""
+
+
+class NotLetIn(Exception):
+    """The other node does not expect us yet; the message is what its operator has to do."""
 
 
 class Log(Protocol):
@@ -108,7 +127,7 @@ class Peers:
         self,
         *,
         config: Config,
-        members: Mapping[str, str],
+        contacts: Callable[[], Sequence[Contact]],
         myself: Callable[[], Self],
         post: Callable[[Event], None],
         found: Callable[[Mapping[str, NodeId]], Bootstrap | None],
@@ -117,7 +136,9 @@ class Peers:
         log: Log,
     ) -> None:
         self._config = config
-        self._members = dict(members)
+        self._find_contacts = contacts
+        self._contacts: dict[str, Contact] = {}
+        self._dialled: set[str] = set()
         self._myself = myself
         self._post = post
         self._found = found
@@ -133,11 +154,22 @@ class Peers:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
 
-    def start(self) -> None:
-        """Begins to dial."""
-        for name, address in self._members.items():
-            if name != self._config.name:
-                self._spawn(self._dial(name, address))
+    def refresh(self) -> None:
+        """Begins to dial those whom this node should reach and does not dial yet; who is none of
+        them any more is let go when its stream ends.
+        """
+        self._contacts = {contact.address: contact for contact in self._find_contacts()}
+        for address, contact in self._contacts.items():
+            if address not in self._dialled and self._is_ours_to_dial(contact):
+                self._dialled.add(address)
+                self._spawn(self._dial(address))
+
+    def _is_ours_to_dial(self, contact: Contact | None) -> bool:
+        """The smaller identity dials; who has no cluster yet dials everybody."""
+        if contact is None:
+            return False
+        own = self._myself()
+        return own.bootstrap is None or not contact.identity or contact.identity > own.identity
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -174,47 +206,53 @@ class Peers:
 
     def announce(self) -> None:
         """The certificate of the cluster is durable here: who is connected should have it, too."""
+        self.refresh()
         for pipe in self._pipes.values():
             self._pass_on_certificate(pipe)
 
     def _pass_on_certificate(self, pipe: Pipe[Packet]) -> None:
         bootstrap = self._myself().bootstrap
         if bootstrap is not None:
-            frame = PeerFrame(bootstrap=bootstrap).SerializeToString()
+            members = [
+                InitialMember(identity=one.identity, name=one.name, address=one.address)
+                for one in self._myself().members
+            ]
+            frame = PeerFrame(bootstrap=bootstrap, members=members).SerializeToString()
             pipe.put(frame, len(frame))
 
     # --- Dialling ---
 
-    async def _dial(self, name: str, address: str) -> None:
-        """Keeps a stream to one peer, if it is on us to dial."""
+    async def _dial(self, address: str) -> None:
+        """Keeps a stream to whom this address belongs, as long as it is on us to dial."""
         lost: NodeId = 0
         while not self._closing:
-            identity = self._identity_of(name)
-            if identity is not None and identity < self._myself().identity:
-                return
+            contact = self._contacts.get(address)
+            if contact is None or not self._is_ours_to_dial(contact):
+                break
+            peer = contact.name or address
             stood: NodeId = 0
             try:
-                stood = await self._dial_once(name, address)
+                stood = await self._dial_once(contact)
             except SentAway as refusal:
-                self._refused(name, str(refusal))
+                self._refused(peer, str(refusal))
+            except NotLetIn as refusal:
+                self._warn_once("waiting to be let in", peer, str(refusal), str(refusal))
             except Refused as refusal:
-                self._refuse(name, str(refusal))
+                self._refuse(peer, refusal)
             except (*STREAM_ERRORS, MalformedFrame) as error:
-                self._warn_once("peer unreachable", name, "", _reason(error))
+                self._warn_once("peer unreachable", peer, "", _reason(error))
             if lost and not stood:
                 self._report_lost(lost)
             lost = stood
             wait = self._config.reconnect_wait_ms_max / 1000 if stood else RETRY_SECONDS_MAX
             await asyncio.sleep(random.uniform(0, wait))
+        self._dialled.discard(address)
+        if lost:
+            self._report_lost(lost)
 
-    def _identity_of(self, name: str) -> NodeId | None:
-        bootstrap = self._myself().bootstrap
-        if bootstrap is None:
-            return None
-        return next((m.identity for m in bootstrap.members if m.name == name), None)
-
-    async def _dial_once(self, name: str, address: str) -> NodeId:
+    async def _dial_once(self, contact: Contact) -> NodeId:
         """One stream from hello to end; with whom it stood, 0 when it did not."""
+        name, address = contact.name, contact.address
         async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
             call = channel.stream_stream(EXCHANGE, None, None)(None)
             try:
@@ -223,17 +261,19 @@ class Peers:
                 if not isinstance(first, bytes):
                     return 0
                 hello = self._hello_of(first)
-                if hello.name != name:
+                if name and hello.name != name:
                     raise Refused(
                         f"the node at {address} is {hello.name}, not {name}; check --listen and "
                         "--initial-cluster"
                     )
                 self._meet(hello)
-                if hello.identity < self._myself().identity:
+                if hello.identity < self._myself().identity or not self._may_exchange(hello):
                     return 0
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                     raise SentAway(error.details() or "refused") from None
+                if error.code() is grpc.StatusCode.PERMISSION_DENIED:
+                    raise NotLetIn(error.details() or "not expected") from None
                 raise
             else:
                 await self._exchange(hello, call)
@@ -256,17 +296,17 @@ class Peers:
         """
         self._warn_once("refused by peer", name, reason, reason)
         self._refused_by.add(name)
-        others = len(self._members) - 1
+        others = len(self._contacts)
         if self._myself().bootstrap is None or (
             len(self._refused_by) * 2 > others and not self._reported
         ):
             self._sent_away(reason)
 
-    def _refuse(self, name: str, reason: str) -> None:
+    def _refuse(self, name: str, refusal: Refused) -> None:
         """A fresh node stops, because its operator is watching; a member says so and goes on."""
-        self._warn_once("peer refused", name, reason, reason)
-        if self._myself().bootstrap is None:
-            self._sent_away(reason)
+        self._warn_once("peer refused", name, str(refusal), str(refusal))
+        if self._myself().bootstrap is None and not isinstance(refusal, NotExpected):
+            self._sent_away(str(refusal))
 
     def _warn_once(self, event: str, peer: str, kind: str, reason: str) -> None:
         """What is repeated several times a second is told when it begins and when it changes."""
@@ -290,10 +330,13 @@ class Peers:
             hello = self._hello_of(first)
             self._meet(hello)
             await context.write(self._hello_frame())
-            if hello.identity > self._myself().identity:
+            if hello.identity > self._myself().identity or not self._may_exchange(hello):
                 return
             identity = hello.identity
             await self._exchange(hello, context)
+        except NotExpected as refusal:
+            self._warn_once("peer not expected", hello.name, str(refusal), str(refusal))
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(refusal))
         except Refused as refusal:
             self._warn_once("peer refused", hello.name, str(refusal), str(refusal))
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(refusal))
@@ -314,11 +357,17 @@ class Peers:
 
     def _meet(self, hello: PeerHello) -> None:
         """A peer has introduced itself; the first-named node may now be able to found the
-        cluster. Raises Refused.
+        cluster, and one that is expected may be let in. Raises Refused.
         """
         judge(self._myself(), hello, self._hellos.get(hello.identity))
         self._hellos[hello.identity] = hello
         self._refused_by.discard(hello.name)
+        if hello.fresh and not self._may_exchange(hello):
+            introduced = Introduced(
+                hello.identity, hello.name, hello.address, hello.supported_level
+            )
+            self._post(introduced)
+            return
         if self._myself().bootstrap is not None or not hello.fresh:
             self._fresh.pop(hello.name, None)
             return
@@ -326,6 +375,11 @@ class Peers:
         bootstrap = self._found(self._fresh)
         if bootstrap is not None:
             self._post(Bootstrapped(bootstrap))
+
+    def _may_exchange(self, hello: PeerHello) -> bool:
+        """Whether there is more to say than hello: not to a node that is no member yet."""
+        own = self._myself()
+        return own.bootstrap is None or not hello.fresh or is_member(own, hello.identity)
 
     async def _exchange(self, hello: PeerHello, stream: Stream) -> None:
         """Both halves of a stream until it ends; a newer stream with the same peer replaces it."""
@@ -360,15 +414,19 @@ class Peers:
         while isinstance(data := await stream.read(), bytes):
             frame = parse_frame(data)
             if frame.HasField("bootstrap"):
-                self._certificate(frame.bootstrap)
+                self._certificate(frame.bootstrap, frame.members)
             if frame.envelopes:
                 self._post(Received(identity, tuple(map(envelope_from_proto, frame.envelopes))))
 
-    def _certificate(self, bootstrap: Bootstrap) -> None:
+    def _certificate(self, bootstrap: Bootstrap, members: Sequence[InitialMember]) -> None:
+        """Taken by a node without a cluster, if it is the one it was started for and names it."""
         own = self._myself()
-        is_ours = bootstrap.initial_cluster_hash == own.initial_cluster_hash
-        is_named = any(member.identity == own.identity for member in bootstrap.members)
+        is_ours = own.joining or bootstrap.initial_cluster_hash == own.initial_cluster_hash
+        is_named = any(one.identity == own.identity for one in (*bootstrap.members, *members))
         if own.bootstrap is None and is_ours and is_named:
+            flaw = flaw_in(bootstrap, PROTOCOLS)
+            if flaw:
+                raise MalformedFrame(f"no cluster can begin with this certificate: {flaw}")
             self._post(Bootstrapped(bootstrap))
 
     def _report_lost(self, identity: NodeId) -> None:

@@ -66,8 +66,13 @@ class Pipe(Generic[Item]):
         self,
         encode: Callable[[list[Item]], list[bytes]],
         write: Callable[[bytes], Awaitable[None]],
+        written: Callable[[], None] | None = None,
     ) -> None:
-        """Writes until closed: ``encode`` turns all that waits into frames."""
+        """Writes until closed: ``encode`` turns all that waits into frames; ``written`` is called
+        when the transport has taken them.
+        """
         while items := await self.take():
             for frame in encode(items):
                 await write(frame)
+            if written is not None:
+                written()

@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 
 from kvorum_proto import cluster_pb2, kv_pb2, peer_pb2
 from kvorum_server.config import Config
+from kvorum_server.rpc.backup import Backups
 from kvorum_server.rpc.peers import PEER_MESSAGE_BYTES_MAX, Peers
 from kvorum_server.rpc.services import Services
 from kvorum_server.storage.errors import StorageError
@@ -33,7 +34,9 @@ class PortInUse(StorageError):
     """Another process listens on this node's address."""
 
 
-async def make_server(config: Config, services: Services, peers: Peers) -> grpc.aio.Server:
+async def make_server(
+    config: Config, services: Services, peers: Peers, backups: Backups
+) -> grpc.aio.Server:
     """A started server; raises PortInUse when the address cannot be had."""
     server = grpc.aio.server(options=SERVER_OPTIONS)
     server.add_generic_rpc_handlers(
@@ -50,6 +53,8 @@ async def make_server(config: Config, services: Services, peers: Peers) -> grpc.
                 {
                     "Status": grpc.unary_unary_rpc_method_handler(services.status),
                     "TransferLeadership": grpc.unary_unary_rpc_method_handler(services.transfer),
+                    "CompareStates": grpc.unary_unary_rpc_method_handler(services.compare),
+                    "Backup": grpc.unary_stream_rpc_method_handler(backups.serve),
                 },
             ),
             grpc.method_handlers_generic_handler(

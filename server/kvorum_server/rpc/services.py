@@ -1,22 +1,34 @@
-"""What clients can call: KV.Session, KV.Execute, Cluster.Status, Cluster.TransferLeadership.
+"""What clients can call: KV.Session, KV.Execute, Cluster.Status, Cluster.TransferLeadership,
+Cluster.CompareStates.
 
 A session stream costs the node per frame, never per request: a frame becomes a few events for the
 Host, the Host's replies become one frame with all that has gathered. Results arrive here encoded
 and are only wrapped (``EncodedReplies`` has the wire format of ``Replies``).
 
-A frame that is not ours ends its stream with INVALID_ARGUMENT; other streams do not notice. When
-too many events wait for a turn, requests are answered BUSY here, before they cost the Host
-anything.
+A frame that is not ours ends its stream with INVALID_ARGUMENT; other streams do not notice.
+
+*Too much work* is sent away here, with BUSY, before it costs the Host anything: when the inbox is
+full, when a connection holds more than its share of what may be in flight (``shares.py``), when
+the engine cannot keep up with writes, when too many replies of all clients together wait.
+
+*Slow clients* are bounded, too. When many replies wait for one, the Host is told and reads nothing
+more for it until it has caught up; the replies to its writes go on, and when they become too many
+the stream is closed.
+
+A client may close its side of the stream and still gets the answers that it is owed.
 """
 
 import asyncio
 import dataclasses
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from kvorum_proto.cluster_pb2 import (
+    CompareRequest,
+    CompareResponse,
     StatusRequest,
     StatusResponse,
     TransferRequest,
@@ -31,19 +43,45 @@ from kvorum_proto.kv_pb2 import (
 )
 from kvorum_server.admission import busy_result
 from kvorum_server.config import Config
-from kvorum_server.events import Asked, Disconnected, Event, Proposed, Reply, TransferAsked
+from kvorum_server.events import (
+    Asked,
+    CompareAsked,
+    Congested,
+    Disconnected,
+    Event,
+    Proposed,
+    Relieved,
+    Reply,
+    TransferAsked,
+)
 from kvorum_server.rpc.context import STREAM_ERRORS, ServicerContext
 from kvorum_server.rpc.pipe import Pipe
+from kvorum_server.rpc.shares import Shares
 
 WIRE_VERSION = 1
 CLIENT_MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 FRAME_BYTES_MAX = 1024 * 1024
-BUSY_RETRY_MS = 50
 RESULT_OVERHEAD_BYTES = 16
+
+CONGESTED_PART = 4
+"""A client is congested when this part of the replies that may wait for it do wait."""
 
 
 class BadFrame(ValueError):
     """Bytes from a client that are no frame, or a frame that its stream must not carry."""
+
+
+@dataclass(slots=True)
+class Connection:
+    """One stream of a client, or one call of Execute."""
+
+    number: int
+    pipe: Pipe[Reply] = field(default_factory=Pipe)
+    is_congested: bool = False
+    has_left: bool = False
+    """The client has closed its side; it still takes what it is owed."""
+    is_cut_off: bool = False
+    """The client took no replies until too many waited."""
 
 
 class Services:
@@ -55,6 +93,7 @@ class Services:
         config: Config,
         post: Callable[[Event], None],
         overloaded: Callable[[], bool],
+        engine_is_behind: Callable[[], bool],
         hello: Callable[[], ServerHello],
         status: Callable[[], StatusResponse],
         resolve: Callable[[str], int | None],
@@ -64,25 +103,55 @@ class Services:
         self._config = config
         self._post = post
         self._overloaded = overloaded
+        self._engine_is_behind = engine_is_behind
         self._hello = hello
         self._status = status
         self._resolve = resolve
         self._leader_name = leader_name
         self._fail = fail
         self._last_connection = 0
-        self._pipes: dict[int, Pipe[Reply]] = {}
+        self._connections: dict[int, Connection] = {}
+        self._shares = Shares(
+            requests_max=config.pending_commands_max, bytes_max=config.log_inflight_bytes_max
+        )
 
     # --- Replies ---
 
     def deliver(self, reply: Reply) -> None:
         """Hands a reply to the stream it belongs to; dropped when that is gone."""
-        pipe = self._pipes.get(reply.connection)
-        if pipe is None:
-            return
+        self._shares.give_back(reply.connection, len(reply.ids))
+        connection = self._connections.get(reply.connection)
+        if connection is not None:
+            self._put(connection, reply)
+
+    def _put(self, connection: Connection, reply: Reply) -> None:
         size = sum(map(len, reply.results)) + RESULT_OVERHEAD_BYTES * len(reply.ids)
+        pipe = connection.pipe
         pipe.put(reply, size)
-        if pipe.waiting_bytes > self._config.client_outbox_bytes_max:
+        limit = self._config.client_outbox_bytes_max
+        if pipe.waiting_bytes > limit:
+            connection.is_cut_off = True
             pipe.close()
+        elif pipe.waiting_bytes > limit // CONGESTED_PART and not connection.is_congested:
+            connection.is_congested = True
+            self._post(Congested(connection.number))
+        if connection.has_left:
+            self._close_when_answered(connection)
+
+    def _close_when_answered(self, connection: Connection) -> None:
+        if self._shares.held(connection.number) == 0:
+            connection.pipe.close()
+
+    def _written(self, connection: Connection) -> None:
+        """The transport has taken what had waited for a client."""
+        if connection.is_congested:
+            connection.is_congested = False
+            self._post(Relieved(connection.number))
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Replies that wait for all clients together."""
+        return sum(connection.pipe.waiting_bytes for connection in self._connections.values())
 
     def _encode(self, replies: list[Reply]) -> list[bytes]:
         """Server frames of about FRAME_BYTES_MAX; only a single result may make a larger one."""
@@ -112,20 +181,21 @@ class Services:
 
     # --- Frames ---
 
-    async def _open(self, context: ServicerContext) -> tuple[int, Pipe[Reply]]:
-        if len(self._pipes) >= self._config.client_connections_max:
+    async def _open(self, context: ServicerContext) -> Connection:
+        if len(self._connections) >= self._config.client_connections_max:
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
                 f"this node serves its limit of {self._config.client_connections_max} clients",
             )
         self._last_connection += 1
-        pipe: Pipe[Reply] = Pipe()
-        self._pipes[self._last_connection] = pipe
-        return self._last_connection, pipe
+        connection = Connection(self._last_connection)
+        self._connections[connection.number] = connection
+        return connection
 
-    def _close(self, connection: int) -> None:
-        del self._pipes[connection]
-        self._post(Disconnected(connection))
+    def _close(self, connection: Connection) -> None:
+        del self._connections[connection.number]
+        self._shares.forget(connection.number)
+        self._post(Disconnected(connection.number))
 
     def _parse(self, data: bytes) -> ClientFrame:
         if len(data) > CLIENT_MESSAGE_BYTES_MAX:
@@ -153,61 +223,73 @@ class Services:
                 f"{ours.hex()}; check the endpoints"
             )
 
-    def _submit(self, connection: int, frame: ClientFrame) -> int:
+    def _submit(self, connection: Connection, frame: ClientFrame, size_bytes: int) -> int:
         """Turns a frame into events; the number of requests in it. Raises BadFrame."""
-        count = 0
-        overloaded = self._overloaded()
+        count = sum(len(proposal.ids) for proposal in frame.proposals)
+        count += sum(len(inquiry.ids) for inquiry in frame.inquiries)
+        each = size_bytes // max(1, count)
+        number = connection.number
         for proposal in frame.proposals:
             ids = tuple(proposal.ids)
-            count += len(ids)
             if not ids:
                 raise BadFrame("commands without ids")
-            if overloaded:
-                self._refuse(connection, proposal.group, ids)
+            if self._engine_is_behind() or not self._may_enter(number, len(ids), each):
+                self._send_away(connection, proposal.group, ids, each)
             else:
-                self._post(Proposed(connection, proposal.group, ids, proposal.commands))
+                self._post(Proposed(number, proposal.group, ids, proposal.commands))
         for inquiry in frame.inquiries:
             ids = tuple(inquiry.ids)
-            count += len(ids)
             if len(ids) != len(inquiry.queries):
                 raise BadFrame(f"{len(inquiry.queries)} queries came with {len(ids)} ids")
-            if overloaded:
-                self._refuse(connection, inquiry.group, ids)
-            else:
-                self._post(Asked(connection, inquiry.group, ids, tuple(inquiry.queries)))
+            if self._may_enter(number, len(ids), each):
+                self._post(Asked(number, inquiry.group, ids, tuple(inquiry.queries)))
+            elif ids:
+                self._send_away(connection, inquiry.group, ids, each)
         return count
 
-    def _refuse(self, connection: int, group: int, ids: tuple[int, ...]) -> None:
-        results = [busy_result(BUSY_RETRY_MS)] * len(ids)
-        self.deliver(Reply(connection, group, list(ids), results, 0, 0, 0))
+    def _may_enter(self, connection: int, count: int, each: int) -> bool:
+        if self._overloaded() or count == 0:
+            return False
+        return self._shares.take(connection, count, count * each)
+
+    def _send_away(
+        self, connection: Connection, group: int, ids: tuple[int, ...], each: int
+    ) -> None:
+        pause_ms = self._shares.send_away(len(ids), len(ids) * each)
+        results = [busy_result(pause_ms)] * len(ids)
+        self._put(connection, Reply(connection.number, group, list(ids), results, 0, 0, 0))
 
     # --- Calls ---
 
     async def session(self, _: object, context: ServicerContext) -> None:
         """Handler of ``KV.Session``."""
-        connection, pipe = await self._open(context)
+        connection = await self._open(context)
         reader = asyncio.ensure_future(self._read(connection, context))
-        writer = asyncio.ensure_future(pipe.run(self._encode, context.write))
+        writer = asyncio.ensure_future(
+            connection.pipe.run(self._encode, context.write, lambda: self._written(connection))
+        )
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            if connection.has_left:
+                await asyncio.wait((writer,))
         finally:
             self._close(connection)
             reader.cancel()
             writer.cancel()
             ends = await asyncio.gather(reader, writer, return_exceptions=True)
-        match ends:
-            case [BadFrame() as error, _]:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-            case [_, None]:
-                await context.abort(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    "the client does not take its replies; read faster or ask for less",
-                )
+        if isinstance(ends[0], BadFrame):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(ends[0]))
+        if connection.is_cut_off:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                "the client does not take its replies; read faster or ask for less",
+            )
         for end in ends:
             if isinstance(end, Exception) and not isinstance(end, STREAM_ERRORS):
                 self._fail(end)
 
-    async def _read(self, connection: int, context: ServicerContext) -> None:
+    async def _read(self, connection: Connection, context: ServicerContext) -> None:
+        """Takes frames until the client closes its side."""
         greeted = False
         while isinstance(data := await context.read(), bytes):
             frame = self._parse(data)
@@ -215,19 +297,24 @@ class Services:
                 self._greet(frame)
                 greeted = True
                 await context.write(ServerFrame(hello=self._hello()).SerializeToString())
-            self._submit(connection, frame)
+            self._submit(connection, frame, len(data))
+        connection.has_left = True
+        self._close_when_answered(connection)
 
     async def execute(self, request: bytes, context: ServicerContext) -> bytes:
         """Handler of ``KV.Execute``: one frame in, one frame with all its answers out."""
-        connection, pipe = await self._open(context)
+        connection = await self._open(context)
         try:
             frame = self._parse(request)
             self._greet(frame)
-            missing = self._submit(connection, frame)
+            missing = self._submit(connection, frame, len(request))
             replies: list[Reply] = []
+            size = 0
             while missing > 0:
-                gathered = await pipe.take()
-                if not gathered:
+                size += connection.pipe.waiting_bytes
+                gathered = await connection.pipe.take()
+                self._written(connection)
+                if not gathered or size > self._config.client_outbox_bytes_max:
                     await context.abort(
                         grpc.StatusCode.RESOURCE_EXHAUSTED, "the answer is too large; ask for less"
                     )
@@ -258,6 +345,16 @@ class Services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"no member is named {message.target!r}")
         self._post(TransferAsked(message.group, target))
         return TransferResponse(leader=self._leader_name(message.group)).SerializeToString()
+
+    async def compare(self, request: bytes, context: ServicerContext) -> bytes:
+        """Handler of ``Cluster.CompareStates``."""
+        try:
+            CompareRequest.FromString(request)
+        except DecodeError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"not a CompareRequest: {error}")
+        self._post(CompareAsked())
+        led = [group.group for group in self._status().groups if group.role == "leader"]
+        return CompareResponse(groups=led).SerializeToString()
 
 
 def _in_parts(reply: Reply) -> Iterator[EncodedReplies]:

@@ -38,6 +38,18 @@ class DiskFile(Protocol):
         ...
 
 
+class LogDirectory(Protocol):
+    """As much of a disk as reading a log takes."""
+
+    def open(self, name: str) -> DiskFile:
+        """An existing file; FileNotFoundError when there is none."""
+        ...
+
+    def names(self) -> list[str]:
+        """All file names, sorted."""
+        ...
+
+
 class Disk(Protocol):
     """One directory, flat: names have no slash."""
 

@@ -11,16 +11,21 @@
     ├── WalDamage             the log lost something that it had promised to keep
     ├── DiskFailure           a write or sync failed: nobody knows what is on disk
     ├── EngineDamage          the rows of the state cannot be read or written any more
-    └── StateDamaged          the state holds less than a durable checkpoint says
+    ├── StateDamaged          the state holds less than a durable checkpoint says
+    └── StateBeyondRepair     the state is damaged and there is nobody to get it from
 
 None of them is retried and none is a bug: the node stops and prints the message. ``DiskFull`` is
 not here, because it is an expected refusal that a running node lives with (see ``disk.py``).
 """
 
 REMEDY = (
-    "kvorum-server refuses to start; keep the directory, move it aside and bring the node back "
-    "with an empty one through its peers"
+    "nothing was changed; start the node with --join and addresses of other members, or restore a "
+    "backup; `kvorum-server verify` tells more"
 )
+
+
+ROT = ("Corruption", "No such file", "no format number", "was found damaged")
+"""What RocksDB, or the engine, says when files are rotten or missing."""
 
 
 class StorageError(Exception):
@@ -82,7 +87,9 @@ class WalDamage(StorageError):
     """
 
     def __init__(self, file: str, offset: int, reason: str) -> None:
-        super().__init__(f"write-ahead log damaged: {file} at byte {offset}: {reason}; {REMEDY}")
+        self.found = f"{file} at byte {offset}: {reason}"
+        """What and where, without a remedy."""
+        super().__init__(f"write-ahead log damaged: {self.found}; {REMEDY}")
         self.file = file
         self.offset = offset
         self.reason = reason
@@ -99,13 +106,19 @@ class EngineDamage(StorageError):
     """A read found rotten bytes, or a write or flush failed: do not trust the table of rows."""
 
     def __init__(self, action: str, directory: str, reason: str) -> None:
-        super().__init__(
-            f"cannot {action} the state in {directory}: {reason}; the node stops; if starting it "
-            "again does not help, keep the directory, move it aside and bring the node back with "
-            "an empty one through its peers"
-        )
+        super().__init__(f"cannot {action} the state in {directory}: {reason}; the node stops")
         self.directory = directory
         self.reason = reason
+
+    @property
+    def is_rot(self) -> bool:
+        """Whether the rows are wrong or gone. Otherwise it is the disk that does not let us at
+        them, because it is full, for instance, and moving files would help nobody.
+
+        >>> EngineDamage("read", "state", "Corruption: block checksum mismatch").is_rot
+        True
+        """
+        return any(sign in self.reason for sign in ROT)
 
 
 class StateDamaged(StorageError):
@@ -114,6 +127,15 @@ class StateDamaged(StorageError):
     def __init__(self, group: int, found: int, expected: int) -> None:
         super().__init__(
             f"the state of group {group} ends at entry {found}, but a checkpoint at {expected} was "
-            "durable: files of the engine are lost or old; keep the directory, move it aside and "
-            "bring the node back with an empty one through its peers"
+            "durable: files of the engine are lost or old"
+        )
+
+
+class StateBeyondRepair(StorageError):
+    """The state is damaged, the log does not go back to its beginning, and no peer has a copy."""
+
+    def __init__(self, damage: StorageError, group: int) -> None:
+        super().__init__(
+            f"{damage}; no other voter has the state of group {group}: nothing was moved; restore "
+            "a backup into an empty directory"
         )

@@ -5,6 +5,8 @@ lies between a record and the page cache. Three calls block for as long as the d
 release the GIL meanwhile: ``sync`` (fdatasync), ``sync_directory`` and ``create`` (fallocate, which
 reserves the blocks at once, so that a full disk is noticed before a record is half written).
 
+A :class:`ReadOnlyDisk` is the same directory for those who only look, ``kvorum-server verify``.
+
 A lock file named ``LOCK`` holds an exclusive ``flock``: a second process on the directory would
 write over the first one's records. The kernel gives the lock back when the process ends, however.
 
@@ -160,6 +162,56 @@ class FileDisk:
     def _path_of(self, name: str) -> Path:
         assert "/" not in name, f"a disk is flat, {name!r} is not"
         return self.path / name
+
+
+class ReadOnlyDisk:
+    """A directory whose log is looked at while no node runs on it: nothing in it is changed, not
+    even the lock file, which is held only where one exists. Close it to let a node start.
+
+    Raises DirectoryInUse and DirectoryUnusable.
+    """
+
+    __slots__ = ("_descriptors", "_lock", "path")
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptors: list[FileOfDisk] = []
+        self._lock: int | None = None
+        if not path.is_dir():
+            raise DirectoryUnusable(str(path), "no such directory")
+        try:
+            self._lock = os.open(path / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.close()
+            raise DirectoryInUse(str(path)) from None
+        except FileNotFoundError:
+            # A copy without its lock: nobody runs on it.
+            return
+        except OSError as error:
+            raise DirectoryUnusable(str(path), error.strerror or str(error)) from error
+
+    def open(self, name: str) -> FileOfDisk:
+        """An existing file, for reading only; FileNotFoundError when there is none."""
+        file = FileOfDisk(os.open(self.path / name, os.O_RDONLY | os.O_CLOEXEC))
+        self._descriptors.append(file)
+        return file
+
+    def names(self) -> list[str]:
+        """All regular files but the lock, sorted."""
+        return sorted(
+            found.name
+            for found in self.path.iterdir()
+            if found.name != LOCK_NAME and found.is_file() and not found.is_symlink()
+        )
+
+    def close(self) -> None:
+        """Closes every file and gives the lock back."""
+        for file in self._descriptors:
+            file.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def _allocate(descriptor: int, size: int) -> None:

@@ -24,7 +24,9 @@ from kvorum_server.storage.errors import CorruptRecord
 from kvorum_server.storage.record import (
     BootstrapRecord,
     CheckpointTaken,
+    ClusterRecovered,
     EntriesAppended,
+    EntrySkipped,
     Frame,
     HardStateChanged,
     LogCut,
@@ -34,6 +36,8 @@ from kvorum_server.storage.record import (
     ReplicaCreated,
     ReplicaRetired,
     SnapshotInstalled,
+    StateLost,
+    StateRebuilt,
     decode,
     decode_configuration,
     frame_of,
@@ -45,7 +49,11 @@ _REPLICA_STATE = struct.Struct("<IQQQQQQQQ")
 
 @dataclass(slots=True)
 class ReplicaState:
-    """One replica without its entries: those are ``start_index`` + 1 to ``last_index``."""
+    """One replica without its entries: those are ``start_index`` + 1 to ``last_index``.
+
+    ``skipped`` has the checksum of each entry that apply is to take for an empty one, by index.
+    ``state_lost``: ``space`` holds nothing of use, whatever ``checkpoint_index`` says.
+    """
 
     replica: ReplicaId
     space: int
@@ -56,6 +64,8 @@ class ReplicaState:
     configuration: Configuration
     checkpoint_index: int
     last_index: int
+    skipped: dict[int, int] = field(default_factory=dict)
+    state_lost: bool = False
 
     def encode(self) -> bytes:
         """The body of the internal record of a segment's first write."""
@@ -97,7 +107,15 @@ class LogState:
     def contradiction(self, record: Record) -> str | None:
         """Why this record cannot be the next one; None when it can."""
         match record:
-            case EntriesAppended() | HardStateChanged() | SnapshotInstalled() | LogCut():
+            case (
+                EntriesAppended()
+                | HardStateChanged()
+                | SnapshotInstalled()
+                | LogCut()
+                | EntrySkipped()
+                | StateLost()
+                | StateRebuilt()
+            ):
                 state = self.replicas.get(record.group)
                 if state is None or state.replica != record.replica:
                     return f"group {record.group} has no replica {record.replica} on this node"
@@ -123,6 +141,9 @@ class LogState:
             case BootstrapRecord(bootstrap):
                 if self.bootstrap not in (None, bootstrap):
                     return "the node belongs to another cluster already"
+            case ClusterRecovered():
+                if self.bootstrap is None:
+                    return "the node belongs to no cluster yet"
             case ReplicaRetired():
                 return None
             case _:
@@ -147,6 +168,7 @@ class LogState:
                 _start_after(state, meta.index, meta.term, meta.stamp, meta.configuration)
                 state.space = space
                 state.checkpoint_index = state.last_index = meta.index
+                state.state_lost = False
                 hard = state.hard_state
                 state.hard_state = HardState(hard.term, hard.vote, max(hard.commit, meta.index))
             case ReplicaCreated(group, replica, space, configuration):
@@ -159,8 +181,15 @@ class LogState:
                     del self.replicas[group]
             case NodeIdentity(identity, boot):
                 self.identity, self.boot = identity, boot
-            case BootstrapRecord(bootstrap):
+            case BootstrapRecord(bootstrap) | ClusterRecovered(bootstrap):
                 self.bootstrap = bootstrap
+            case EntrySkipped(group, _, index, checksum):
+                self.replicas[group].skipped[index] = checksum
+            case StateLost(group):
+                self.replicas[group].state_lost = True
+            case StateRebuilt(group, _, space, index):
+                state = self.replicas[group]
+                state.space, state.checkpoint_index, state.state_lost = space, index, False
             case _:
                 assert_never(record)
 
@@ -173,6 +202,10 @@ class LogState:
         frames: list[Frame] = [frame_of(record) for record in node]
         for group, state in sorted(self.replicas.items()):
             frames.append((RecordKind.REPLICA_STATE, group, state.replica, state.encode()))
+            for index, checksum in sorted(state.skipped.items()):
+                frames.append(frame_of(EntrySkipped(group, state.replica, index, checksum)))
+            if state.state_lost:
+                frames.append(frame_of(StateLost(group, state.replica)))
         return frames
 
     @classmethod
@@ -184,7 +217,9 @@ class LogState:
                 result.replicas[group] = ReplicaState.decode(replica, body)
                 continue
             record = decode(kind, group, replica, body)
-            if not isinstance(record, NodeIdentity | BootstrapRecord | ReplicaRetired):
+            begins = NodeIdentity | BootstrapRecord | ReplicaRetired | EntrySkipped | StateLost
+            orphan = isinstance(record, EntrySkipped | StateLost) and group not in result.replicas
+            if not isinstance(record, begins) or orphan:
                 raise CorruptRecord(f"a segment cannot begin with {type(record).__name__}")
             result.apply(record)
         if not result.identity:
@@ -205,7 +240,13 @@ class LogState:
 
 def _replica_contradiction(
     state: ReplicaState,
-    record: EntriesAppended | HardStateChanged | SnapshotInstalled | LogCut,
+    record: EntriesAppended
+    | HardStateChanged
+    | SnapshotInstalled
+    | LogCut
+    | EntrySkipped
+    | StateLost
+    | StateRebuilt,
 ) -> str | None:
     match record:
         case EntriesAppended(entries=entries):
@@ -229,6 +270,19 @@ def _replica_contradiction(
                     f"cut {index} is not between log start {state.start_index} "
                     f"and checkpoint {state.checkpoint_index}"
                 )
+        case StateRebuilt(index=index):
+            if not state.state_lost:
+                return "a state that was not lost is not rebuilt"
+            if not state.start_index <= index <= state.last_index:
+                return (
+                    f"state {index} is not between log start {state.start_index} "
+                    f"and entry {state.last_index}"
+                )
+        case StateLost():
+            return None
+        case EntrySkipped(index=index):
+            if index <= state.checkpoint_index:
+                return f"entry {index} is applied: checkpoint {state.checkpoint_index} holds it"
         case _:
             assert_never(record)
     return None
@@ -239,6 +293,8 @@ def _start_after(
 ) -> None:
     state.start_index, state.start_term, state.start_stamp = index, term, stamp
     state.configuration = configuration
+    for skipped in [skipped for skipped in state.skipped if skipped <= index]:
+        del state.skipped[skipped]
 
 
 class LiveEntries:

@@ -20,9 +20,14 @@ otherwise, configurations and the bootstrap in protobuf form, written determinis
     7     CheckpointTaken     count (4), then for each: group (4), index
     8     LogCut              index, term, stamp, configuration
     9     ReplicaRetired      empty
+    13    EntrySkipped        index, checksum (4)
+    14    ClusterRecovered    serialised peer_pb2.Bootstrap
+    15    StateLost           empty
+    16    StateRebuilt        space (4), index
 
 Kinds 10 to 12 belong to the log itself (``wal.py``) and never leave it. A kind or layout is never
 changed, only added, together with the format number of the segments; a golden test holds the bytes.
+Kinds 13 to 16 came with format 2; 13 and 14 are written by ``kvorum-server recover`` only.
 
 Decoding takes bytes that a broken disk may have made: whatever they are, the answer is a record or
 :class:`CorruptRecord`.
@@ -34,6 +39,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from google.protobuf.message import DecodeError
+from google_crc32c import extend
 
 from kvorum_server.storage.errors import CorruptRecord
 from kvorum_server.types import (
@@ -63,6 +69,10 @@ class RecordKind(enum.IntEnum):
     CLAIM = 10
     SEGMENT_START = 11
     REPLICA_STATE = 12
+    ENTRY_SKIPPED = 13
+    CLUSTER_RECOVERED = 14
+    STATE_LOST = 15
+    STATE_REBUILT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,9 @@ class NodeIdentity:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapRecord:
-    """The birth certificate of the cluster, a serialised ``peer_pb2.Bootstrap``; never replaced."""
+    """The birth certificate of the cluster, a serialised ``peer_pb2.Bootstrap``. A node never
+    replaces it; an operator who has lost a majority may (see :class:`ClusterRecovered`).
+    """
 
     bootstrap: bytes
 
@@ -149,6 +161,52 @@ class ReplicaRetired:
     replica: ReplicaId
 
 
+@dataclass(frozen=True, slots=True)
+class EntrySkipped:
+    """Apply takes the entry at ``index`` for an empty one, if it is the one with ``checksum``
+    (:func:`entry_checksum`). An operator decided it, the same on every node.
+    """
+
+    group: GroupId
+    replica: ReplicaId
+    index: int
+    checksum: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRecovered:
+    """This node has left its cluster, whose majority is lost, and is the first one of another.
+
+    ``bootstrap`` is the certificate of the new cluster: another cluster id, so that what is left of
+    the old one can never be taken for a part of this one.
+    """
+
+    bootstrap: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StateLost:
+    """The rows of the replica are gone or wrong; its log and its vote are not. Whoever starts with
+    this record rebuilds the state and serves nobody before :class:`StateRebuilt` or
+    :class:`SnapshotInstalled`.
+    """
+
+    group: GroupId
+    replica: ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class StateRebuilt:
+    """The lost state is back: ``space`` holds, durably, what the log makes up to ``index``, which
+    the log has not cut. The log stays as it is; what follows the index is applied again.
+    """
+
+    group: GroupId
+    replica: ReplicaId
+    space: int
+    index: int
+
+
 Record = (
     NodeIdentity
     | BootstrapRecord
@@ -159,6 +217,10 @@ Record = (
     | CheckpointTaken
     | LogCut
     | ReplicaRetired
+    | EntrySkipped
+    | ClusterRecovered
+    | StateLost
+    | StateRebuilt
 )
 
 Frame = tuple[int, GroupId, ReplicaId, bytes]
@@ -173,6 +235,9 @@ _INSTALLED = struct.Struct("<IQQQ")
 _COUNT = struct.Struct("<I")
 _APPLIED = struct.Struct("<IQ")
 _CUT = struct.Struct("<QQQ")
+_REBUILT = struct.Struct("<IQ")
+_SKIPPED = struct.Struct("<QI")
+_INDEX = struct.Struct("<Q")
 _ENTRY_KINDS = {kind.value: kind for kind in EntryKind}
 
 
@@ -201,6 +266,14 @@ def address(record: Record) -> tuple[RecordKind, GroupId, ReplicaId]:
             return RecordKind.NODE_IDENTITY, 0, 0
         case BootstrapRecord():
             return RecordKind.BOOTSTRAP, 0, 0
+        case EntrySkipped(group, replica):
+            return RecordKind.ENTRY_SKIPPED, group, replica
+        case StateLost(group, replica):
+            return RecordKind.STATE_LOST, group, replica
+        case StateRebuilt(group, replica):
+            return RecordKind.STATE_REBUILT, group, replica
+        case ClusterRecovered():
+            return RecordKind.CLUSTER_RECOVERED, 0, 0
         case _:
             assert_never(record)
 
@@ -231,11 +304,15 @@ def encode(record: Record) -> bytes:
             return head + meta.configuration.encode()
         case ReplicaCreated(space=space, configuration=configuration):
             return _SPACE.pack(space) + configuration.encode()
-        case ReplicaRetired():
+        case ReplicaRetired() | StateLost():
             return b""
+        case StateRebuilt(space=space, index=index):
+            return _REBUILT.pack(space, index)
         case NodeIdentity(identity, boot):
             return _IDENTITY.pack(identity, boot)
-        case BootstrapRecord(bootstrap):
+        case EntrySkipped(index=index, checksum=checksum):
+            return _SKIPPED.pack(index, checksum)
+        case BootstrapRecord(bootstrap) | ClusterRecovered(bootstrap):
             return bootstrap
         case _:
             assert_never(record)
@@ -252,6 +329,18 @@ def _encode_entries(entries: tuple[Entry, ...]) -> bytes:
         parts.append(payload)
         index += 1
     return b"".join(parts)
+
+
+def entry_checksum(entry: Entry) -> int:
+    """What tells an entry from every other one that could stand at its place: a CRC-32C of all of
+    it. ``kvorum-server verify --entry`` shows it, ``recover --skip-entry`` asks for it.
+
+    >>> f"{entry_checksum(Entry(7, 2, EntryKind.COMMANDS, 1000, 1, b'command')):08x}"
+    'b8a17246'
+    """
+    head = _ENTRY.pack(entry.term, entry.stamp, entry.level, entry.kind, len(entry.payload))
+    checksum: int = extend(0, _INDEX.pack(entry.index) + head + entry.payload)
+    return checksum
 
 
 def decode(kind: int, group: GroupId, replica: ReplicaId, body: bytes) -> Record:
@@ -287,10 +376,18 @@ def _decode(kind: int, group: GroupId, replica: ReplicaId, body: bytes) -> Recor
             return ReplicaCreated(group, replica, space, decode_configuration(body[_SPACE.size :]))
         case RecordKind.REPLICA_RETIRED if not body:
             return ReplicaRetired(group, replica)
+        case RecordKind.STATE_LOST if not body:
+            return StateLost(group, replica)
+        case RecordKind.STATE_REBUILT:
+            return StateRebuilt(group, replica, *_REBUILT.unpack(body))
         case RecordKind.NODE_IDENTITY:
             return NodeIdentity(*_IDENTITY.unpack(body))
         case RecordKind.BOOTSTRAP:
             return BootstrapRecord(body)
+        case RecordKind.ENTRY_SKIPPED:
+            return EntrySkipped(group, replica, *_SKIPPED.unpack(body))
+        case RecordKind.CLUSTER_RECOVERED:
+            return ClusterRecovered(body)
         case _:
             raise CorruptRecord(f"no record has kind {kind} and a body of {len(body)} bytes")
 

@@ -13,11 +13,16 @@ reached yet, could one day follow a new one as if it belonged there.
 What lies between the newest claim and the end is intact, but perhaps only in the page cache: the
 process may have died before its sync, or because its sync failed. It is therefore written again,
 byte for byte, and synced, so that what this start believes the next start will find as well.
+
+:class:`LogReading` is the pass over the segments; it changes nothing, so ``kvorum-server verify``
+makes it as well and looks over its shoulder. :func:`read_log` is what a start does: the pass, then
+the repair.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from kvorum_server.storage.disk import Disk
+from kvorum_server.storage.disk import Disk, LogDirectory
 from kvorum_server.storage.errors import CorruptRecord, WalDamage
 from kvorum_server.storage.log_state import LiveEntries, LogState
 from kvorum_server.storage.record import (
@@ -54,7 +59,8 @@ class RecoveredReplica:
 
     ``log_start`` is (index, term) of the entry before the first one held, ``configuration`` was in
     force there; ``entries`` follow it without a gap. The state in ``space`` holds the log at least
-    up to ``checkpoint_index``.
+    up to ``checkpoint_index``. ``skipped`` has, by index, the checksum of each entry that apply has
+    to take for an empty one.
     """
 
     group: GroupId
@@ -66,6 +72,8 @@ class RecoveredReplica:
     configuration: Configuration
     entries: list[Entry]
     checkpoint_index: int
+    skipped: Mapping[int, int] = field(default_factory=dict)
+    state_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +130,49 @@ class FoundLog:
             state.configuration,
             entries,
             state.checkpoint_index,
+            dict(state.skipped),
+            state.state_lost,
         )
 
 
 @dataclass(slots=True)
-class _Reading:
+class LogReading:
     """The state of the one pass over all segments.
 
-    ``end`` is where the chain of intact writes ends; ``suspect`` (file, offset, reason) is what a
-    person should look at when it turns out that the chain ought to have gone on.
+    ``on_record`` is told of every record before it is applied, with the file that it is in and the
+    offset at which its write begins. ``end`` is where the chain of intact writes ends; ``suspect``
+    (file, offset, reason) is what a person should look at when it turns out that the chain ought to
+    have gone on.
     """
 
     state: LogState = field(default_factory=lambda: LogState(0, 0))
+    on_record: Callable[[str, int, Record], None] | None = None
     live: LiveEntries = field(default_factory=LiveEntries)
     entries: dict[GroupId, list[Entry]] = field(default_factory=dict)
+    writes: int = 0
     end: Position = _NOWHERE
     claim: Position = _NOWHERE
     suspect: tuple[str, int, str] | None = None
 
-    def segment(self, number: int, data: bytes) -> None:
+    def read(self, disk: LogDirectory, advanced: Callable[[int, int], None]) -> list[SegmentFile]:
+        """Reads all segments, oldest first; none when there is no log. Changes no file.
+
+        ``advanced`` is told how many segments of how many are done. Raises WalDamage, NewerFormat,
+        and OSError when the disk does not let us.
+        """
+        numbers = [number for number in map(segment_number, disk.names()) if number is not None]
+        files: list[SegmentFile] = []
+        for expected, number in enumerate(numbers, numbers[0] if numbers else 1):
+            if number != expected:
+                raise WalDamage(segment_name(expected), 0, "the segment is missing")
+            file = disk.open(segment_name(number))
+            files.append(SegmentFile(number, file, file.size()))
+            self._segment(number, file.read(0, files[-1].size_bytes))
+            advanced(len(files), len(numbers))
+        self._check_promises()
+        return files
+
+    def _segment(self, number: int, data: bytes) -> None:
         """Takes in the next file of the directory."""
         name = segment_name(number)
         try:
@@ -185,10 +217,14 @@ class _Reading:
             self.claim = max(self.claim, write.claim)
             try:
                 for frame in write.frames:
-                    self._apply(decode(*frame))
+                    record = decode(*frame)
+                    if self.on_record is not None:
+                        self.on_record(segment_name(number), offset, record)
+                    self._apply(record)
             except CorruptRecord as error:
                 raise WalDamage(segment_name(number), offset, str(error)) from error
             offset = write.end
+            self.writes += 1
         self.end = Position(number, offset)
         return offset
 
@@ -211,7 +247,7 @@ class _Reading:
         self.live.track(record, self.state)
         self.state.apply(record)
 
-    def check_promises(self) -> None:
+    def _check_promises(self) -> None:
         """Raises WalDamage when the chain ends before what the newest claim says was durable."""
         if self.claim <= self.end:
             return
@@ -228,18 +264,10 @@ def read_log(disk: Disk, segment_bytes: int) -> FoundLog | None:
     for name in disk.names():
         if name.endswith(TEMPORARY_SUFFIX):
             disk.remove(name)
-    numbers = [number for number in map(segment_number, disk.names()) if number is not None]
-    if not numbers:
+    reading = LogReading()
+    files = reading.read(disk, lambda done, count: None)
+    if not files:
         return None
-    reading = _Reading()
-    files: list[SegmentFile] = []
-    for expected, number in enumerate(numbers, numbers[0]):
-        if number != expected:
-            raise WalDamage(segment_name(expected), 0, "the segment is missing")
-        file = disk.open(segment_name(number))
-        files.append(SegmentFile(number, file, file.size()))
-        reading.segment(number, file.read(0, files[-1].size_bytes))
-    reading.check_promises()
     segments = [found for found in files if found.number <= reading.end.segment]
     torn_bytes = sum(_settle(found, reading.claim, reading.end) for found in segments)
     spares = files[len(segments) :]

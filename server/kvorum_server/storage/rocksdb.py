@@ -33,6 +33,7 @@ from pathlib import Path
 from weakref import WeakSet
 
 from rocksdict import (
+    AccessType,
     BlockBasedOptions,
     Cache,
     DBCompressionType,
@@ -69,7 +70,7 @@ NEVER = 1_000_000
 
 
 class RocksEngine:
-    """Rows on disk. Opens or creates the directory.
+    """Rows on disk. Opens or creates the directory; ``read_only`` leaves its rows as they are.
 
     Raises:
         DirectoryInUse: another process has it open.
@@ -78,15 +79,15 @@ class RocksEngine:
         EngineDamage: files are missing or rotten, or it is not a directory of kvorum.
     """
 
-    def __init__(self, path: Path, config: Config) -> None:
+    def __init__(self, path: Path, config: Config, *, read_only: bool = False) -> None:
         self._directory = str(path)
-        self._database = _open(path, config)
+        self._database = _open(path, config, read_only)
         self._cursors: WeakSet[_Cursor] = WeakSet()
         self._unpinned: WeakSet[RocksSnapshot] = WeakSet()
         self._flushing = threading.Lock()
         self._closed = False
         try:
-            self._check_format()
+            self._check_format(read_only)
         except StorageError:
             self.close()
             raise
@@ -190,7 +191,7 @@ class RocksEngine:
             except Exception as error:
                 raise _failure("close", self._directory, error) from error
 
-    def _check_format(self) -> None:
+    def _check_format(self, read_only: bool) -> None:
         """Reads the format number, or writes it into an instance that is still empty."""
         found = self.get(FORMAT_KEY)
         if found is None:
@@ -199,8 +200,9 @@ class RocksEngine:
             if cursor.iterator.valid():
                 raise EngineDamage("open", self._directory, "it has rows but no format number")
             cursor.check()
-            self.write({FORMAT_KEY: FORMAT.to_bytes(4, "big")})
-            self.flush()
+            if not read_only:
+                self.write({FORMAT_KEY: FORMAT.to_bytes(4, "big")})
+                self.flush()
         elif int.from_bytes(found, "big") > FORMAT:
             raise NewerFormat(self._directory, int.from_bytes(found, "big"), FORMAT)
 
@@ -363,7 +365,7 @@ def _failure(action: str, directory: str, error: Exception) -> Exception:
     return EngineDamage(action, directory, str(error))
 
 
-def _open(path: Path, config: Config) -> Rdict:
+def _open(path: Path, config: Config, read_only: bool) -> Rdict:
     """The instance, with what can be wrong told apart."""
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -375,7 +377,8 @@ def _open(path: Path, config: Config) -> Rdict:
     try:
         # Without the second mention of the options, the binding would open an existing instance
         # with the ones that are written in its directory, and give it a cache of its own.
-        database = Rdict(str(path), options, {"default": options})
+        access = AccessType.read_only() if read_only else AccessType.read_write()
+        database = Rdict(str(path), options, {"default": options}, access)
     except Exception as error:
         if "LOCK" in str(error):
             raise DirectoryInUse(str(path)) from error

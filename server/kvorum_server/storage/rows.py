@@ -23,6 +23,10 @@ from kvorum_server.storage.errors import NewerFormat, StorageError
 ROWS_FORMAT = 1
 """Raised whenever a row's meaning changes; ``tests/scripts/mvcc/rows.txt`` guards it."""
 
+CLEARED = b"cleared"
+"""Rest of the meta key under which a replica keeps how far its clean-up has come. The only row that
+is a replica's own business: all others are what the log has made of them (see ``state_hash.py``)."""
+
 PREFIX_BYTES = SPACE_BYTES + 1
 """Length of space and table, before the rest of a row key."""
 
@@ -40,6 +44,10 @@ class Table(enum.IntEnum):
     EVENT = 3
     SESSION = 4
     MEMBER = 16
+    EXPECTED_MEMBER = 17
+    REMOVED_MEMBER = 18
+    PLACEMENT = 19
+    REPORT = 20
 
 
 class DamagedRows(StorageError):

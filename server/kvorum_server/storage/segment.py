@@ -28,7 +28,7 @@ from kvorum_server.storage.errors import CorruptRecord, NewerFormat
 from kvorum_server.storage.log_state import LogState
 from kvorum_server.storage.record import Frame, RecordKind
 
-FORMAT = 1
+FORMAT = 2
 """Raised with every change of what a segment may hold; a program refuses what is newer than it."""
 
 SUFFIX = ".wal"

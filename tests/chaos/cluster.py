@@ -1,0 +1,229 @@
+"""Nodes and clients of a chaos run, each in a namespace of its own, and what is known of them.
+
+The nodes are those of the integration tests, on other places and with JSON logs. What is added here
+is bookkeeping: which nodes are down on purpose, so that one that ended by itself is found out; how
+much memory they take; who leads, as their logs tell; and small disks under their data, if wanted.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.clients import Progress
+from tests.chaos.disks import Disk
+from tests.chaos.network import Network, environment, launcher
+from tests.chaos.node_logs import NodeLog, leader_of
+from tests.integration.cluster import PATIENCE_SECONDS, Cluster, NodeProcess
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+CLIENT_PROCESS_LINES_MAX = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the nodes of a run are set up. ``disk_bytes`` 0: on the disk of the machine."""
+
+    nodes: int = 3
+    disk_bytes: int = 0
+    reserve_bytes: int = 32 << 20
+    options: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        """The nodes' options."""
+        reserve = ["--disk-reserve-bytes", str(self.reserve_bytes)] if self.disk_bytes else []
+        return ["--log-format", "json", *reserve, *self.options]
+
+
+def node_names(count: int) -> list[str]:
+    """
+    >>> node_names(3)
+    ['n1', 'n2', 'n3']
+    """
+    return [f"n{number}" for number in range(1, count + 1)]
+
+
+class Nodes:
+    """The nodes of a run, to be struck by name."""
+
+    def __init__(self, network: Network, directory: Path, settings: Settings) -> None:
+        names = node_names(settings.nodes)
+        self.cluster = Cluster(
+            directory,
+            settings.nodes,
+            options=settings.arguments(),
+            places=[network.place(name) for name in names],
+        )
+        self.by_name = {node.name: node for node in self.cluster.nodes}
+        offset_ns = time.monotonic_ns() - time.time_ns()
+        self.logs = {n.name: NodeLog(n.name, n.log_path, offset_ns) for n in self.cluster.nodes}
+        self.disks = {
+            node.name: Disk(node.data, network.topology.prefix, settings.disk_bytes)
+            for node in self.cluster.nodes
+            if settings.disk_bytes
+        }
+        self.resident_bytes_max: dict[str, int] = {}
+        self.violations: list[str] = []
+        self._down_by_order: set[str] = set()
+
+    def start(self) -> None:
+        """Mounts the disks and starts all nodes."""
+        for disk in self.disks.values():
+            disk.mount()
+        self.cluster.start()
+
+    def end(self) -> None:
+        """Ends all nodes and unmounts the disks, as far as they are there."""
+        self.cluster.end()
+        for disk in self.disks.values():
+            disk.unmount()
+
+    @property
+    def names(self) -> list[str]:
+        """All nodes."""
+        return list(self.by_name)
+
+    def leader(self) -> str | None:
+        """Who leads, as far as the logs tell."""
+        for log in self.logs.values():
+            log.read()
+        return leader_of(list(self.logs.values()))
+
+    # --- Blows ---
+
+    def kill(self, name: str) -> None:
+        """kill -9; nobody may start it before :meth:`revive`."""
+        self._down_by_order.add(name)
+        node = self.by_name[name]
+        if node.running:
+            node.kill()
+        self.logs[name].ended(time.monotonic_ns())
+
+    async def terminate(self, name: str) -> None:
+        """SIGTERM, and waits for the end, which must be a good one."""
+        self._down_by_order.add(name)
+        node = self.by_name[name]
+        node.signal(signal.SIGTERM)
+        code = await asyncio.to_thread(node.wait)
+        self.logs[name].read()
+        if code and (self.logs[name].serving or code != -signal.SIGTERM):
+            self.violations.append(f"{name} ended with code {code} after SIGTERM")
+        self.logs[name].ended(time.monotonic_ns())
+
+    def revive(self, name: str) -> None:
+        """Starts a node that was killed or stopped."""
+        assert name in self._down_by_order, f"{name} was not taken down"
+        if not self.by_name[name].running:
+            self.by_name[name].start()
+        self._down_by_order.discard(name)
+
+    def pause(self, name: str, number: signal.Signals) -> None:
+        """SIGSTOP or SIGCONT."""
+        if self.by_name[name].running:
+            self.by_name[name].signal(number)
+
+    # --- Watching ---
+
+    def inspect(self) -> None:
+        """Notes memory, and nodes that ended although nobody told them to."""
+        for name, node in self.by_name.items():
+            if name in self._down_by_order:
+                continue
+            if not node.running:
+                self.violations.append(f"{name} ended by itself with code {node.wait()}")
+                self._down_by_order.add(name)
+                self.logs[name].ended(time.monotonic_ns())
+                continue
+            resident = resident_bytes(node)
+            self.resident_bytes_max[name] = max(resident, self.resident_bytes_max.get(name, 0))
+
+    def complaints(self) -> list[str]:
+        """What the nodes said that they should not have had to say."""
+        for log in self.logs.values():
+            log.read()
+        return [f"{log.node}: {line}" for log in self.logs.values() for line in log.complaints]
+
+
+def resident_bytes(node: NodeProcess) -> int:
+    """The memory of a node that is in RAM; 0 when it has just ended."""
+    try:
+        return int(Path(f"/proc/{node.pid}/statm").read_text().split()[1]) * PAGE_BYTES
+    except (OSError, IndexError):
+        return 0
+
+
+class ClientProcess:
+    """A process of clients in a namespace; ``progress`` is what it said last."""
+
+    def __init__(self, process: asyncio.subprocess.Process, host: str, history: Path) -> None:
+        self.host = host
+        self.history = history
+        self.progress = Progress()
+        self.heard = asyncio.Event()
+        self._process = process
+        self._listener = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            self.progress = Progress(**json.loads(line))
+            self.heard.set()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives."""
+        return self._process.returncode is None
+
+    async def end(self) -> None:
+        """Lets the process finish what is on its way. Raises when it ended badly."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        code = await asyncio.wait_for(self._process.wait(), PATIENCE_SECONDS)
+        await self._listener
+        if code:
+            raise RuntimeError(f"the clients on {self.host} ended with code {code}; see above")
+
+    async def kill(self) -> None:
+        """Ends the process if it still runs."""
+        self._listener.cancel()
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+
+async def start_clients(
+    network: Network, host: str, endpoints: str, history: Path, numbers: Sequence[int]
+) -> ClientProcess:
+    """Starts clients on a host; ``numbers``: the first client, how many, the seed."""
+    command = [*launcher(network.topology.namespace(host)), sys.executable]
+    command += ["-m", "tests.chaos.clients", endpoints, str(history), *map(str, numbers)]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        limit=CLIENT_PROCESS_LINES_MAX,
+        env=environment(),
+    )
+    return ClientProcess(process, host, history)
+
+
+@contextlib.asynccontextmanager
+async def running_nodes(
+    network: Network, directory: Path, settings: Settings
+) -> AsyncIterator[Nodes]:
+    """Nodes that take writes; gone at the end, whatever happens."""
+    nodes = Nodes(network, directory, settings)
+    try:
+        nodes.start()
+        await nodes.cluster.ready()
+        yield nodes
+    finally:
+        nodes.end()

@@ -1,0 +1,122 @@
+"""Nodes on small disks of their own, really filled up: what cannot be kept is refused, and all goes
+on by itself when there is space again.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from kvorum import AsyncClient, DiskFull, KvorumError
+from tests.chaos.disks import Disk
+from tests.chaos.network import sweep
+from tests.chaos.permission import need_namespaces
+from tests.chaos.topology import NAME_PREFIX
+from tests.integration.cluster import Cluster, NodeProcess, eventually, running_cluster
+
+pytestmark = pytest.mark.timeout(120)
+
+DISK_BYTES = 96 << 20
+RESERVE_BYTES = 16 << 20
+NEARLY_BYTES = 1 << 20
+OPTIONS = ["--disk-reserve-bytes", str(RESERVE_BYTES), "--segment-bytes", "1MiB"]
+
+
+@contextlib.asynccontextmanager
+async def small_disks(directory: Path) -> AsyncIterator[tuple[Cluster, dict[str, Disk]]]:
+    """Three nodes, each with a small disk."""
+    need_namespaces()
+    sweep()
+    name = f"{NAME_PREFIX}-{os.getpid()}"
+    disks = {node: Disk(directory / node, name, DISK_BYTES) for node in ("n1", "n2", "n3")}
+    try:
+        for disk in disks.values():
+            disk.mount()
+        async with running_cluster(directory, options=OPTIONS) as cluster:
+            yield cluster, disks
+    finally:
+        for disk in disks.values():
+            disk.unmount()
+
+
+async def alarm_of(cluster: Cluster, node: NodeProcess) -> bool:
+    """Whether a node's status warns of its disk."""
+    status = await cluster.status(node)
+    return status is not None and any("disk full" in alarm for alarm in status.alarms)
+
+
+async def refused(kv: AsyncClient) -> bool:
+    """Whether a write is refused for lack of space."""
+    try:
+        await kv.put("key", "new", timeout=1.0)
+    except DiskFull as error:
+        return "delete keys or compact" in str(error)
+    return False
+
+
+def test_a_leader_without_space_refuses_writes_serves_reads_and_recovers(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with small_disks(tmp_path) as (cluster, disks), cluster.client() as kv:
+            await kv.put("kept", "before")
+            for disk in disks.values():
+                disk.fill(NEARLY_BYTES)
+            await eventually(lambda: refused(kv), "writes are refused")
+            item = await kv.get("kept")
+            assert item is not None
+            assert item.value == b"before"
+            assert (await kv.delete("kept")).deleted, "what makes room goes on"
+            for node in cluster.nodes:
+                await eventually(lambda node=node: alarm_of(cluster, node), f"{node.name} warns")
+
+            for disk in disks.values():
+                disk.free()
+            await kv.put("kept", "after")
+            item = await kv.get("kept")
+            assert item is not None
+            assert item.value == b"after"
+
+            async def calm() -> bool:
+                return not any([await alarm_of(cluster, node) for node in cluster.nodes])
+
+            await eventually(calm, "the alarms have ended")
+
+    asyncio.run(story())
+
+
+def test_disks_full_to_the_last_byte_lose_nothing_and_end_no_process(tmp_path: Path) -> None:
+    value = b"x" * 50_000
+
+    async def story() -> None:
+        acknowledged = []
+        async with small_disks(tmp_path) as (cluster, disks), cluster.client() as kv:
+
+            async def write(count: int) -> None:
+                for _ in range(count):
+                    key = b"kept/%06d" % len(acknowledged)
+                    with contextlib.suppress(KvorumError):
+                        await kv.put(key, value, timeout=0.2)
+                        acknowledged.append(key)
+
+            await write(40)
+            for disk in disks.values():
+                disk.fill(0)
+            await write(60)
+            assert all(node.running for node in cluster.nodes), "a full disk ends no process"
+            assert await kv.get("kept/000000") is not None
+            for disk in disks.values():
+                disk.free()
+            await kv.put("again", "there is room")
+            for node in cluster.nodes:
+                node.signal(signal.SIGKILL)
+                node.wait()
+            cluster.start()
+            async with cluster.client() as reader:
+                found = [item.key async for item in reader.scan(prefix="kept/", keys_only=True)]
+            assert set(acknowledged) <= set(found)
+            assert len(acknowledged) >= 40
+
+    asyncio.run(story())
