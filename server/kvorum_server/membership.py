@@ -23,7 +23,7 @@ from kvorum_server.consensus.quorum import has_quorum
 from kvorum_server.directory import Directory
 from kvorum_server.events import Introduced
 from kvorum_server.outbox import Outbox
-from kvorum_server.placement.reconcile import next_step
+from kvorum_server.reconcile import next_step
 from kvorum_server.replica import CALLS_MAX, Replica
 from kvorum_server.replicas import Replicas
 from kvorum_server.types import (

@@ -263,7 +263,12 @@ def _parser() -> argparse.ArgumentParser:
             Every option is also an environment variable ({variable_of("tick_ms")}=25) and a
             key of the TOML file (tick_ms = 25). Flags win over the environment, which
             wins over the file, which wins over the defaults, shown in brackets. BYTES may
-            be written with KiB, MiB or GiB, MS with ms, s, min or h: 64MiB, 10min."""),
+            be written with KiB, MiB or GiB, MS with ms, s, min or h: 64MiB, 10min.
+
+            Tools for the data directory of a stopped node, each with a --help of its own:
+              kvorum-server verify   check it, changing nothing
+              kvorum-server recover  skip an entry, or found a new cluster on a lone survivor
+              kvorum-server restore  make it from a backup"""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,

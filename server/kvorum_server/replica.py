@@ -173,10 +173,10 @@ class Replica:
         return bool(candidates) and self.consensus.transfer(max(candidates)[1])
 
     def leave_full_disk(self, connected: Collection[NodeId]) -> None:
-        """This node's disk is full: a voter whose disk is not should lead."""
+        """This node's disk is full: a voter that says it has room should lead."""
         status = self.consensus.status()
-        full = map(status.configuration.identity_of, status.full_replicas)
-        self.hand_over(set(connected).difference(full), None)
+        roomy = map(status.configuration.identity_of, status.roomy_replicas)
+        self.hand_over(set(connected).intersection(roomy), None)
 
     # --- Messages ---
 

@@ -334,9 +334,13 @@ class Checkers:
     # --- Status ---
 
     def looked(
-        self, node: NodeId, group: GroupId, status: ConsensusStatus, machine: MachineStatus
+        self,
+        node: NodeId,
+        group: GroupId,
+        status: ConsensusStatus,
+        machine: MachineStatus | None,
     ) -> None:
-        """A node has taken a turn."""
+        """A node has taken a turn. No machine: its state is lost, whatever it had applied."""
         shadow = self.nodes[node]
         before = shadow.seen.get(group)
         if before is None or before.replica != status.replica:
@@ -345,15 +349,17 @@ class Checkers:
             status.replica,
             status.term,
             status.commit,
-            status.applied,
-            machine.revision,
-            machine.compacted_revision,
+            0 if machine is None else status.applied,
+            0 if machine is None else machine.revision,
+            0 if machine is None else machine.compacted_revision,
             status.matched,
             status.configuration,
         )
         where = f"{shadow.name}, group {group}"
         for name in ("term", "commit", "applied", "revision", "compacted_revision"):
             was, has = getattr(before, name), getattr(now, name)
+            if machine is None and name not in ("term", "commit"):
+                continue
             require(has >= was, f"{where}: {name} fell from {was} to {has}")
         require(status.applied <= status.commit, f"{where}: applied more than is committed")
         if status.role is Role.LEADER:
@@ -364,7 +370,7 @@ class Checkers:
         changes = shadow.changes.pop(group, None)
         if changes and status.role is Role.LEADER:
             self._check_changes(node, group, changes, status)
-        if machine.applied_index > before.applied or not before.applied:
+        if machine is not None and (machine.applied_index > before.applied or not before.applied):
             self._check_figures(node, group, machine)
         shadow.seen[group] = now
 

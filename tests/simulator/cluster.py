@@ -11,9 +11,10 @@ from kvorum_proto import peer_pb2
 from kvorum_server.config import Config
 from kvorum_server.events import Effects, PeerConnected, PeerDisconnected
 from kvorum_server.placement.bootstrap import make_bootstrap
-from kvorum_server.storage.rows import Table, table_end, table_prefix
+from kvorum_server.state_hash import shared_rows
+from kvorum_server.storage.rows import Table, escape, table_prefix
 from kvorum_server.types import GroupId
-from tests.simulator.checkers import Checkers
+from tests.simulator.checkers import Checkers, require
 from tests.simulator.client import Asker, Client, Frame, Surroundings
 from tests.simulator.linearizability import Call
 from tests.simulator.network import Network
@@ -28,12 +29,11 @@ from tests.simulator.workload import Workload
 CLIENT_ENDPOINTS = 100
 """Clients have the endpoints from here on, nodes those from 1 on."""
 
-SHARED_TABLES = (Table.CURRENT, Table.SESSION, Table.MEMBER)
-"""Rows that are equal on all replicas at equal applied indexes. How far the clean-up of the event
-and history tables has come is each replica's own business."""
-
 ROWS_EVERY = 5
 """Rows are compared at every so many applied indexes."""
+
+GHOST = b"\xff ghost"
+"""A key that no client knows."""
 
 INVARIANTS_EVERY = 8
 """Hosts check their own invariants every so many turns."""
@@ -49,6 +49,11 @@ class Cluster:
         self.checkers = Checkers()
         self.history: list[Call] = []
         self.turns = 0
+        self.rotten: set[tuple[int, GroupId]] = set()
+        """Nodes and groups whose rows a fault has changed; until they were rebuilt, nobody judges
+        them."""
+        self.harmed: set[GroupId] = set()
+        """Groups that such a fault has met once."""
         self._generator = random.Random(f"{seed} cluster")
         self.network: Network[Frame] = Network(
             scheduler,
@@ -173,9 +178,19 @@ class Cluster:
                 self.checkers.promised(node.identity, envelope)
         if self.turns % INVARIANTS_EVERY == 0:
             node.host.check_invariants()
+        for transition in effects.transitions:
+            # The product compares states, too, and may only find what a fault has put there.
+            if transition.name in ("states differ", "state lost"):
+                known = transition.group in self.harmed
+                require(known, f"{node.name}: {transition.name} {transition.details}")
         for group, replica in node.host.replicas.items():
+            status = replica.consensus.status()
+            if replica.consensus.rebuilding:
+                self.rotten.discard((node.number, group))
+                self.checkers.looked(node.identity, group, status, None)
+                continue
             machine = replica.machine.status()
-            self.checkers.looked(node.identity, group, replica.consensus.status(), machine)
+            self.checkers.looked(node.identity, group, status, machine)
             if machine.applied_index and machine.applied_index % ROWS_EVERY == 0:
                 self.compare_rows(node, group)
 
@@ -183,13 +198,22 @@ class Cluster:
         """Compares the rows that replicas share with those of others at the same applied index."""
         assert node.host is not None
         replica = node.host.replicas[group]
+        if (node.number, group) in self.rotten or replica.consensus.rebuilding:
+            return
         digest = blake2b(digest_size=8)
-        for table in SHARED_TABLES:
-            start, end = table_prefix(replica.space, table), table_end(replica.space, table)
-            for key, value in node.engine.scan(start, end):
-                digest.update(b"%d %d " % (len(key), len(value)) + key[4:] + value)
+        for key, value in shared_rows(node.engine, replica.space):
+            digest.update(b"%d %d " % (len(key), len(value)) + key + value)
         applied = replica.machine.status().applied_index
         self.checkers.check_rows(node.identity, group, applied, digest.digest())
+
+    def rot(self, node: Node, group: GroupId) -> None:
+        """A row that nobody wrote appears among the present ones of a replica."""
+        assert node.host is not None
+        self.trace.note(node.name, f"group {group}: a row has changed by itself")
+        start = table_prefix(node.host.replicas[group].space, Table.CURRENT)
+        node.engine.write({start + escape(GHOST): b"rot"})
+        self.rotten.add((node.number, group))
+        self.harmed.add(group)
 
     def synced(self, node: Node, writes: int) -> None:
         """See ``Observer``."""

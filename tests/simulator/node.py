@@ -33,8 +33,10 @@ from kvorum_server.events import (
 )
 from kvorum_server.greeting import Greeting
 from kvorum_server.host import Host
+from kvorum_server.lost_state import irreplaceable, without_states
 from kvorum_server.rpc.codec import decode_frame, encode_frame
 from kvorum_server.storage.disk import DiskFull
+from kvorum_server.storage.errors import StateDamaged
 from kvorum_server.storage.recovery import Recovered
 from kvorum_server.storage.wal import WriteAheadLog
 from tests.simulator.client import Frame
@@ -130,12 +132,14 @@ class Node:
         self._wal, recovered = WriteAheadLog.open(
             self.disk, segment_bytes=self.config.segment_bytes, new_identity=lambda: self.identity
         )
-        self.host = Host(
-            config=self.config,
-            engine=self.engine,
-            recovered=recovered,
-            randomness=random.Random(f"{self._seed} host {self.number} life {self.life}"),
-        )
+        try:
+            self.host = self._open(recovered)
+        except StateDamaged:
+            # As ``opening.py`` does: the damaged state is set aside, an empty one takes its place.
+            assert irreplaceable(recovered.replicas) is None, "nobody else has the state"
+            self.world.trace.note(self.name, "state damaged")
+            self.lose_state()
+            self.host = self._open(without_states(recovered))
         self._serving = Serving(
             scheduler=self.world.scheduler,
             greeting=Greeting(self.host, self.name),
@@ -149,6 +153,19 @@ class Node:
         self._later(self._generator.randrange(self.config.tick_ms * MILLISECOND), self._tick)
         if recovered.bootstrap is None:
             self._later(self._delay(20 * MILLISECOND), self._be_born)
+
+    def _open(self, recovered: Recovered) -> Host:
+        return Host(
+            config=self.config,
+            engine=self.engine,
+            recovered=recovered,
+            randomness=random.Random(f"{self._seed} host {self.number} life {self.life}"),
+        )
+
+    def lose_state(self) -> None:
+        """All rows are gone, the log is not. Only while no process runs."""
+        assert self.host is None
+        self.engine = SimulatedEngine(random.Random(f"{self._seed} engine {self.life}"))
 
     def crash(self, *, power_loss: bool) -> None:
         """The process dies, or the whole machine."""

@@ -204,4 +204,6 @@ def _draw_config(generator: random.Random) -> Config:
         history_revisions_max=tight(usual.history_revisions_max, (5, 50)),
         history_age_ms=tight(usual.history_age_ms, (100, 1000)),
         compaction_slice_rows=tight(usual.compaction_slice_rows, (1, 3)),
+        state_hash_interval_ms=tight(usual.state_hash_interval_ms, (50, 500, 2000)),
+        state_hash_slice_rows=tight(usual.state_hash_slice_rows, (1, 10)),
     )

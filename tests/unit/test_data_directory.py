@@ -116,7 +116,7 @@ def opened(data: Path, *, may_join: bool, identity: int = 7) -> OpenLog:
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
-    """The directory of a node that belonged to a cluster, with a flipped bit in what was promised."""
+    """The directory of a member of a cluster, with a flipped bit in what was promised."""
     found = opened(tmp_path, may_join=False)
     found.log.append([BootstrapRecord(b"certificate")])
     found.log.sync()

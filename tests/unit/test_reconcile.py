@@ -7,7 +7,7 @@ import pytest
 
 from kvorum_proto.command_pb2 import Placement, Seat
 from kvorum_server.consensus.quorum import majority
-from kvorum_server.placement.reconcile import next_step
+from kvorum_server.reconcile import next_step
 from kvorum_server.types import Configuration
 
 THREE = Configuration.initial((11, 22, 33))

@@ -37,8 +37,8 @@ SMALL = Config(
 KEYS = 300
 
 WORK_MAX = 250
-"""Rows that a turn may touch under SMALL: 16 commands and one entry more, five rows for each key that
-they write, 40 rows of ranges, 16 keys, some of compaction and of a snapshot."""
+"""Rows that a turn may touch under SMALL: 16 commands and one entry more, five rows for each key
+that they write, 40 rows of ranges, 16 keys, some of compaction and of a snapshot."""
 
 RANGE = {"key": b"\x01", "range_end": b"\x00"}
 

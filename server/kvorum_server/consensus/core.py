@@ -123,6 +123,8 @@ class Status:
     ``commit`` as of that heartbeat. 0 = none yet."""
     full_replicas: frozenset[ReplicaId] = frozenset()
     """On the leader: the replicas (itself included) that reported a full disk."""
+    roomy_replicas: frozenset[ReplicaId] = frozenset()
+    """On the leader: the others that reported, in this term, a disk that is not full."""
     quorum_has_room: bool = True
     """On the leader: whether the replicas with room on their disks, of those that were heard of
     lately, are a quorum."""

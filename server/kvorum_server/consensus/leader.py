@@ -174,6 +174,14 @@ class Leader:
         full = {replica for replica, progress in self.followers.items() if progress.disk_full}
         return frozenset(full | {self.raft.replica} if self.raft.disk_full else full)
 
+    def roomy_replicas(self) -> frozenset[ReplicaId]:
+        """Who has reported to this leader that its disk is not full."""
+        return frozenset(
+            replica
+            for replica, progress in self.followers.items()
+            if progress.sent_at and not progress.disk_full
+        )
+
     def quorum_has_room(self) -> bool:
         """Whether those who have room on their disks, and were heard of lately, are a quorum."""
         with_room = self._heard() - self.full_replicas()

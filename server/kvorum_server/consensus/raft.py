@@ -41,7 +41,7 @@ What keeps it calm:
 votes given, as by anybody. But who cannot serve must not lead, so it does not campaign, not even
 when told to; and nothing is delivered until a snapshot says where apply goes on.
 
-Left out: the transitions of joint consensus (who becomes a voter when); quorums are right for any
+Left out: who becomes a voter when (``reconcile.py``, the caller's); quorums are right for any
 configuration. Lease reads. The caller limits its ticks after a stall, so that it does not campaign
 at once.
 """
@@ -371,6 +371,7 @@ class Raft:
             log_bytes=self.log.bytes,
             fresh_at=self.state.fresh_at if isinstance(self.state, Follower) else 0,
             full_replicas=leader.full_replicas() if leader else frozenset(),
+            roomy_replicas=leader.roomy_replicas() if leader else frozenset(),
             quorum_has_room=leader.quorum_has_room() if leader else True,
         )
 
