@@ -174,6 +174,8 @@ class Dispatcher:
 
     def opened(self, link: Link, hello: ServerHello, now: float) -> str:
         """A node has said hello; not empty: why its stream must be dropped."""
+        if not hello.cluster_id:
+            return "is not part of a complete cluster yet"
         if self.cluster_id and hello.cluster_id != self.cluster_id:
             link.become_foreign(
                 f"belongs to cluster {hello.cluster_id.hex()}, not {self.cluster_id.hex()}"

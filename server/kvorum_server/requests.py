@@ -106,15 +106,20 @@ class Requests:
         turn's end.
         """
         for request, query in zip(ids, queries, strict=True):
-            if query.consistency == Query.STALE:
+            stale = query.consistency == Query.STALE
+            if stale and query.staleness_ms_max and replica.is_leader:
+                # It may have been deposed, or not know yet what was committed before it: only a
+                # read round tells how fresh it is.
+                stale = False
+            if stale:
                 refusal = self._refuse_stale(replica, query.staleness_ms_max)
             else:
                 refusal = self._refuse_request(replica, self.readers.waiting + 1)
             if refusal is not None:
                 replica.answer(connection, [request], [refusal], outbox)
-            elif query.consistency == Query.STALE:
+            elif stale:
                 self.readers.add_stale(connection, request, query)
-            elif query.consistency == Query.LINEARIZABLE:
+            elif query.consistency in (Query.LINEARIZABLE, Query.STALE):
                 self.readers.add(connection, request, query)
             else:
                 unknown = error_result(
@@ -161,7 +166,7 @@ class Requests:
     def _refuse_stale(self, replica: "Replica", staleness_ms_max: int) -> bytes | None:
         if replica.consensus.rebuilding:
             return REBUILDING
-        if staleness_ms_max == 0 or replica.is_leader or replica.is_fresh(staleness_ms_max):
+        if staleness_ms_max == 0 or replica.is_fresh(staleness_ms_max):
             return self._refuse_crowd(self.readers.waiting + 1)
         return error_result(
             TOO_STALE,

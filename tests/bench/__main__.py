@@ -52,7 +52,10 @@ async def _measure(options: argparse.Namespace, directory: Path) -> object:
             return outages
         case "size":
             found = await size.measure(
-                KvorumSystem(Cluster(directory)), options.keys or 1_000_000, options.overwrites, _tell
+                KvorumSystem(Cluster(directory)),
+                options.keys or 1_000_000,
+                options.overwrites,
+                _tell,
             )
             report.show_size(found)
             return found

@@ -44,9 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         enter(made.topology.namespace(CONTROL_HOST))
         if options.what == "failover":
             with tempfile.TemporaryDirectory(prefix="kvorum-chaos-") as name:
-                work = outages_of(
-                    options.kind, made, names, options.times, progress(), Path(name)
-                )
+                work = outages_of(options.kind, made, names, options.times, progress(), Path(name))
                 show_outages(options.kind, [one.milliseconds for one in asyncio.run(work)])
             return 0
         seconds = options.seconds or options.minutes * 60

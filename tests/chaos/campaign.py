@@ -159,9 +159,7 @@ async def _watched(
         await asyncio.gather(task, return_exceptions=True)
 
 
-def progress_line(
-    seconds: float, leader: str | None, clients: Sequence[ClientProcess]
-) -> str:
+def progress_line(seconds: float, leader: str | None, clients: Sequence[ClientProcess]) -> str:
     """How far a run is, in one line."""
     acknowledged = sum(client.progress.acknowledged for client in clients)
     unknown = sum(client.progress.unknown for client in clients)

@@ -160,7 +160,11 @@ def _item(item: kvorum.Item) -> Item:
 
 
 async def work(
-    kv: kvorum.AsyncClient, workload: Workload, file: TextIO, progress: Progress, stop: asyncio.Event
+    kv: kvorum.AsyncClient,
+    workload: Workload,
+    file: TextIO,
+    progress: Progress,
+    stop: asyncio.Event,
 ) -> None:
     """One operation after the other until told to stop."""
     while not stop.is_set():

@@ -159,7 +159,9 @@ def _bar(bar: Bar, stave: Stave, shown: Sequence[Bar]) -> str:
     left, right = stave.x(bar.begin), stave.x(bar.end)
     y, width = stave.top + bar.row * ROW_HEIGHT, max(right - left, 2.5)
     colour = FAMILY_COLOURS[bar.family]
-    box = f'<rect x="{left:.1f}" y="{y:.1f}" width="{width:.1f}" height="15" rx="3" fill="{colour}">'
+    box = (
+        f'<rect x="{left:.1f}" y="{y:.1f}" width="{width:.1f}" height="15" rx="3" fill="{colour}">'
+    )
     box += f"<title>{escape(bar.label)}, {bar.begin:.1f} to {bar.end:.1f} s</title></rect>"
     later = [stave.x(b.begin) for b in shown if b.row == bar.row and b.begin > bar.begin]
     room = min([*later, WIDTH - RIGHT + 0.0]) - left
@@ -216,9 +218,7 @@ def _cross(left: float, right: float, middle: float) -> Iterator[str]:
     )
 
 
-def _chart(
-    buckets: Sequence[Bucket], stave: Stave, baseline: float, peak: float
-) -> Iterator[str]:
+def _chart(buckets: Sequence[Bucket], stave: Stave, baseline: float, peak: float) -> Iterator[str]:
     first = int(stave.begin / BUCKET_SECONDS)
     shown = list(enumerate(buckets))[first : int(stave.end / BUCKET_SECONDS) + 1]
     yield _area(shown, stave, baseline, peak)
@@ -237,9 +237,7 @@ def _chart(
     yield _line(stave.x(stave.begin), baseline, stave.x(stave.end), baseline, PALE)
 
 
-def _area(
-    shown: Iterable[tuple[int, Bucket]], stave: Stave, baseline: float, peak: float
-) -> str:
+def _area(shown: Iterable[tuple[int, Bucket]], stave: Stave, baseline: float, peak: float) -> str:
     points = [f"{stave.x(stave.begin):.1f},{baseline:.1f}"]
     for number, bucket in shown:
         y = baseline - _rate(bucket.acknowledged) / peak * CHART_HEIGHT
@@ -275,7 +273,9 @@ def _text(
     if not text:
         return ""
     kind = ' class="light"' if light else ' class="pale"' if pale else ""
-    style = f' style="font-size:{size}px;font-weight:{weight}"' if (size, weight) != (11, 400) else ""
+    style = (
+        f' style="font-size:{size}px;font-weight:{weight}"' if (size, weight) != (11, 400) else ""
+    )
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}{style}>{escape(text)}</text>'
     )

@@ -13,7 +13,7 @@ from tests.chaos.topology import NAME_PREFIX
 pytestmark = pytest.mark.timeout(300)
 
 SEED = 7
-SECONDS = 30
+SECONDS = 22
 PATIENCE_SECONDS = 240
 
 

@@ -86,7 +86,9 @@ def test_operations_of_a_generation_touch_nothing_else() -> None:
         assert generation in (None, generation_at(now_ns))
         if isinstance(operation, Transaction):
             prefix = prefix_of(generation_at(now_ns))
-            keys = [part.start if isinstance(part, Scan) else part.key for part in operation.success]
+            keys = [
+                part.start if isinstance(part, Scan) else part.key for part in operation.success
+            ]
             assert all(key.startswith(prefix) for key in keys)
 
 

@@ -101,7 +101,9 @@ def timeline_of(
     seconds = (end_ns - begin_ns) / 1e9
 
     def at(moment_ns: int | None) -> float:
-        return seconds if moment_ns is None else min(max(0.0, (moment_ns - begin_ns) / 1e9), seconds)
+        return (
+            seconds if moment_ns is None else min(max(0.0, (moment_ns - begin_ns) / 1e9), seconds)
+        )
 
     bars = [
         Bar(at(blow.begin_ns), at(blow.end_ns), str(blow), family_of(blow.strike.fault))

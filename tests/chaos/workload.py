@@ -138,6 +138,8 @@ def is_compare_and_set(transaction: Transaction) -> bool:
     """
     (key, expected), *_ = transaction.expected
     (first, *rest) = transaction.success
-    return isinstance(first, Put) and not rest and transaction == compare_and_set(
-        key, expected, first.value
+    return (
+        isinstance(first, Put)
+        and not rest
+        and transaction == compare_and_set(key, expected, first.value)
     )

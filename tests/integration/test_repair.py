@@ -19,7 +19,7 @@ from tests.integration.cluster import (
     Cluster,
     NodeProcess,
     eventually,
-    free_ports,
+    loopback,
     running_cluster,
 )
 
@@ -90,10 +90,9 @@ def in_log(node: NodeProcess, pattern: str) -> None:
 
 def joining(name: str, directory: Path, members: Iterable[NodeProcess]) -> NodeProcess:
     """A new node that knows a cluster."""
-    (port,) = free_ports(1)
-    return NodeProcess(
-        name, port, directory, ["--join", ",".join(node.address for node in members)]
-    )
+    (place,) = loopback(1)
+    addresses = ",".join(node.address for node in members)
+    return NodeProcess(name, place, directory, ["--join", addresses])
 
 
 def test_a_lost_majority_is_recovered_on_the_survivor_which_grows_again(tmp_path: Path) -> None:

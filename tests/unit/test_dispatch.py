@@ -428,6 +428,18 @@ def test_a_cluster_with_another_id_is_refused_when_no_right_one_is_left() -> Non
     assert isinstance(error_of(outcome), WrongCluster)
 
 
+def test_a_node_that_belongs_to_no_cluster_yet_is_asked_again_later() -> None:
+    setup = Setup()
+    setup.dispatcher.cluster_id = b"c"
+    setup.put()
+    setup.flush()
+    address = setup.dialled.pop()
+    reason = setup.open(address, cluster=b"")
+    assert reason == "is not part of a complete cluster yet"
+    setup.dispatcher.broken(setup.links[address], reason, setup.now)
+    assert setup.links[address].dialable(setup.now + 1), "it may belong to ours by then"
+
+
 def test_closing_tells_apart_what_may_be_applied() -> None:
     setup = Setup()
     sent = setup.put("a")

@@ -324,6 +324,7 @@ def test_a_linearizable_read_takes_a_round_and_a_stale_one_does_not() -> None:
 
 def test_a_follower_that_hears_nothing_is_too_stale_for_a_bound() -> None:
     cluster = trio()
+    cluster.tick(3 * CONFIG.heartbeat_ticks)
     follower = cluster.machines[1]
     (fresh,) = follower.ask(get(b"k", stale=True, staleness_ms_max=500))
     cluster.cut_off = {follower.identity}
@@ -333,6 +334,15 @@ def test_a_follower_that_hears_nothing_is_too_stale_for_a_bound() -> None:
     assert follower.answers[fresh].HasField("get")
     assert follower.error(bounded).code == TOO_STALE
     assert follower.answers[unbounded].HasField("get")
+
+
+def test_a_leader_makes_sure_that_it_leads_before_it_answers_within_a_bound() -> None:
+    cluster = trio()
+    leader = cluster.machines[0]
+    (bounded,) = leader.ask(get(b"k", stale=True, staleness_ms_max=500))
+    assert bounded not in leader.answers, "it may have been deposed long ago"
+    cluster.settle()
+    assert leader.answers[bounded].HasField("get")
 
 
 def test_a_message_from_the_wrong_node_is_dropped() -> None:

@@ -225,6 +225,21 @@ def test_only_what_is_applied_is_cut() -> None:
     assert raft.log_bytes == 0
 
 
+def test_a_state_is_not_as_fresh_as_its_leader_vouches_before_it_is_applied() -> None:
+    raft = replica(1, 1)
+    raft.at(50)
+    raft.step(2, HeartbeatRequest(1, 2))
+    drain(raft)
+    raft.at(100)
+    raft.step(2, HeartbeatRequest(1, 2, echo=50))
+    assert raft.status().fresh_at == 0, "what was committed at 50 is not applied"
+    drain(raft)
+    raft.applied(1)
+    assert raft.status().fresh_at == 0, "not all of it"
+    raft.applied(2)
+    assert raft.status().fresh_at == 50
+
+
 def test_an_echo_from_before_a_restart_is_not_believed() -> None:
     raft = replica()
     raft.at(50)

@@ -119,8 +119,9 @@ class Status:
     log_bytes: int
     fresh_at: int = 0
     """On a follower: its own time (see ``Consensus.at``) at which it sent the newest heartbeat
-    answer that the leader of this term has echoed. All that was committed before then is below
-    ``commit`` as of that heartbeat. 0 = none yet."""
+    answer that the leader of this term has vouched for: a read round that began after the answer
+    arrived was confirmed, and all that was committed then is applied here. So the state has
+    everything that was committed before that time, by whatever leader. 0 = none yet."""
     full_replicas: frozenset[ReplicaId] = frozenset()
     """On the leader: the replicas (itself included) that reported a full disk."""
     roomy_replicas: frozenset[ReplicaId] = frozenset()

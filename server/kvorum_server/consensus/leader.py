@@ -24,6 +24,7 @@ from kvorum_server.consensus.log import entry_bytes
 from kvorum_server.consensus.progress import Progress, ProgressState
 from kvorum_server.consensus.quorum import has_quorum, quorum_index
 from kvorum_server.types import (
+    NO_ROUND,
     AppendRequest,
     AppendResponse,
     Configuration,
@@ -54,6 +55,7 @@ class Leader:
         self.transferee: ReplicaId | None = None
         self._transfer_ends_at = 0
         self._replication_due = False
+        self._vouched_index = 0
         log = raft.log
         if raft.commit < log.last_index:
             rest = log.entries(raft.commit + 1, log.last_index)
@@ -74,6 +76,8 @@ class Leader:
         if self.transferee is not None and self.ticks >= self._transfer_ends_at:
             self.transferee = None
         everybody = self.ticks % raft.config.heartbeat_ticks == 0
+        if everybody:
+            self._ask_for_freshness()
         for replica, progress in self.followers.items():
             if everybody or progress.told_commit < min(raft.commit, progress.matched):
                 self._send_heartbeat(replica, progress)
@@ -158,10 +162,10 @@ class Leader:
             for replica, progress in self.followers.items():
                 self._replicate(replica, progress, requests)
         if self._may_serve_reads() and raft.reads.can_start():
-            raft.reads.start(raft.commit, raft.replica)
+            self._start_round()
             for replica, progress in self.followers.items():
                 self._send_heartbeat(replica, progress)
-            raft.output.reads += raft.reads.confirmed(raft.log.configuration)
+            self._confirm_round()
 
     def matched(self) -> dict[ReplicaId, int]:
         """What is durable where: for ourselves as far as our own writes have been confirmed."""
@@ -275,8 +279,10 @@ class Leader:
         raft = self.raft
         commit = min(raft.commit, progress.matched)
         progress.told_commit = max(progress.told_commit, commit)
+        # Only who holds all that was committed when the round began is as fresh as that.
+        vouched_at = progress.vouched_at if commit >= self._vouched_index else 0
         heartbeat = HeartbeatRequest(
-            raft.term, commit, raft.reads.round, progress.sent_at, raft.disk_full
+            raft.term, commit, raft.reads.round, vouched_at, raft.disk_full
         )
         raft.send(replica, heartbeat)
 
@@ -319,7 +325,33 @@ class Leader:
         if source == self.transferee:
             self._hand_over(progress)
         raft.reads.acknowledge(source, response.round)
+        self._confirm_round()
+
+    # --- Read rounds ---
+
+    def _ask_for_freshness(self) -> None:
+        """A round for nobody's read, when there are answers of followers to vouch for."""
+        if self._may_serve_reads() and self.raft.reads.round is NO_ROUND:
+            followers = self.followers.values()
+            if any(progress.sent_at > progress.vouched_at for progress in followers):
+                self._start_round()
+
+    def _start_round(self) -> None:
+        raft = self.raft
+        raft.reads.start(raft.commit, raft.replica)
+        for progress in self.followers.values():
+            progress.asked_at = progress.sent_at
+
+    def _confirm_round(self) -> None:
+        """Serves the reads of a round that a quorum has answered. What followers had sent before it
+        began they had sent while we led: whatever was committed by then, we had committed."""
+        raft = self.raft
+        was_under_way = raft.reads.round is not NO_ROUND
         raft.output.reads += raft.reads.confirmed(raft.log.configuration)
+        if was_under_way and raft.reads.round is NO_ROUND:
+            self._vouched_index = raft.reads.index
+            for progress in self.followers.values():
+                progress.vouched_at = progress.asked_at
 
     # --- Counting ---
 

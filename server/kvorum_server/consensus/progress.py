@@ -46,6 +46,10 @@ class Progress:
     """The commit index that the follower has learned if nothing was lost."""
     sent_at: int = 0
     """The follower's own time in its newest heartbeat answer."""
+    asked_at: int = 0
+    """What ``sent_at`` was when the read round under way began."""
+    vouched_at: int = 0
+    """What it was when the last confirmed round began: we led at that time or later."""
     disk_full: bool = False
 
     def may_send(self, inflight_max: int) -> bool:

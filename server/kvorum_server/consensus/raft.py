@@ -212,6 +212,11 @@ class Raft:
         assert index <= self._delivered, "only what was delivered is applied"
         self._applied = max(self._applied, index)
 
+    @property
+    def applied_index(self) -> int:
+        """Everything up to here has been applied."""
+        return self._applied
+
     def transfer(self, target: ReplicaId) -> bool:
         """Starts to hand leadership to a voter that is up and not waiting for a snapshot."""
         return isinstance(self.state, Leader) and self.state.transfer(target)
@@ -369,7 +374,9 @@ class Raft:
             configuration=self.log.configuration,
             matched=leader.matched() if leader else {},
             log_bytes=self.log.bytes,
-            fresh_at=self.state.fresh_at if isinstance(self.state, Follower) else 0,
+            fresh_at=(
+                self.state.fresh_at(self._applied) if isinstance(self.state, Follower) else 0
+            ),
             full_replicas=leader.full_replicas() if leader else frozenset(),
             roomy_replicas=leader.roomy_replicas() if leader else frozenset(),
             quorum_has_room=leader.quorum_has_room() if leader else True,
@@ -590,12 +597,21 @@ def _is_granted_pre_vote(message: ConsensusMessage) -> bool:
 class Follower:
     """Takes in what the leader sends; campaigns when it hears none."""
 
-    __slots__ = ("_answered_at", "fresh_at", "raft")
+    __slots__ = ("_answered_at", "_fresh_at", "_vouched", "raft")
 
     def __init__(self, raft: Raft) -> None:
         self.raft = raft
-        self.fresh_at = 0
+        self._fresh_at = 0
+        self._vouched: tuple[int, int] | None = None
+        """(commit index, time): when that much is applied, the state is as fresh as that."""
         self._answered_at: int | None = None
+
+    def fresh_at(self, applied: int) -> int:
+        """See ``Status.fresh_at``."""
+        if self._vouched is not None and self._vouched[0] <= applied:
+            self._fresh_at = max(self._fresh_at, self._vouched[1])
+            self._vouched = None
+        return self._fresh_at
 
     def tick(self) -> None:
         """Campaigns when the election timeout has passed without a leader."""
@@ -664,7 +680,8 @@ class Follower:
         if self._answered_at is None:
             self._answered_at = raft.now_ms
         elif self._answered_at <= request.echo <= raft.now_ms:
-            self.fresh_at = max(self.fresh_at, request.echo)
+            self.fresh_at(raft.applied_index)
+            self._vouched = self._vouched or (request.commit, request.echo)
         raft.send(source, HeartbeatResponse(raft.term, request.round, raft.now_ms, raft.disk_full))
 
 

@@ -15,6 +15,10 @@ a state that has applied that index contains every write acknowledged before the
 -   Rounds die with the leadership: every read queued or under way is refused, none is carried over.
 
 A lost heartbeat costs no more than the wait for the next one: every heartbeat repeats the round.
+
+A round without reads costs nothing, since heartbeats go out anyway: with it a leader makes sure
+that it still leads, and can vouch for the state of its followers (bounded staleness). Reads that
+arrive meanwhile do not wait for it, they replace it.
 """
 
 from dataclasses import dataclass, field
@@ -32,9 +36,10 @@ class ReadRounds:
     counter: int = 0
     round: ReadRound = NO_ROUND
     """The round under way, NO_ROUND when there is none."""
+    index: int = 0
+    """The leader's commit index when the newest round began."""
     _waiting: list[int] = field(default_factory=list)
     _asking: list[int] = field(default_factory=list)
-    _index: int = 0
     _acknowledged: set[ReplicaId] = field(default_factory=set)
 
     def queue(self, token: int) -> None:
@@ -43,15 +48,15 @@ class ReadRounds:
 
     def can_start(self) -> bool:
         """Whether reads wait and no round is under way."""
-        return bool(self._waiting) and self.round is NO_ROUND
+        return bool(self._waiting) and not self._asking
 
     def start(self, commit: int, leader: ReplicaId) -> ReadRound:
         """Opens a round for all waiting reads; the leader's own agreement is in it."""
-        assert self.can_start(), "one round at a time, and none for nobody"
+        assert not self._asking, "one round with reads at a time"
         self.counter += 1
         self.round = ReadRound(self.boot, self.counter)
         self._asking, self._waiting = self._waiting, []
-        self._index = commit
+        self.index = commit
         self._acknowledged = {leader}
         assert self.round != NO_ROUND, "a round is never mistaken for no round"
         return self.round
@@ -65,7 +70,7 @@ class ReadRounds:
         """The reads of the round, if a quorum has answered; this ends the round."""
         if self.round is NO_ROUND or not has_quorum(configuration, self._acknowledged):
             return []
-        served = [ReadReady(token, self._index) for token in self._asking]
+        served = [ReadReady(token, self.index) for token in self._asking]
         self._end()
         return served
 
