@@ -96,6 +96,10 @@ proto-check: $(PROTO_READY) ## Compare the protobuf modules with what 'make prot
 simulate: $(INSTALLED) ## Run the simulator on SEEDS=200 seeds
 	@$(BIN)/python -m tests.simulator --seeds $(SEEDS) $(ARGS)
 
+.PHONY: chaos
+chaos: $(INSTALLED) ## Strike at real nodes in network namespaces; needs root (ARGS="--minutes 60 --nodes 5")
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
 .PHONY: bench
 bench: $(INSTALLED) $(BENCH_READY) ## Measure on this machine, beside etcd if it is installed (ARGS="failover" ...)
 	@$(BIN)/python -m tests.bench --etcd-python $(BENCH_VENV)/bin/python $(ARGS)

@@ -7,14 +7,17 @@ Several of them become a cluster by the file ``cluster.json``, which is written 
 removed.
 
 A process tells its progress as lines of JSON, and in the last one what it has restored; what went
-wrong is one line on its standard error, which is shown as ours.
+wrong is one line on its standard error, which is shown as ours. It runs in a session of its own, so
+that Ctrl-C reaches it once, through us, and leaves it the time to clean up.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,6 +93,7 @@ def restore_here(
     size_bytes = options.file.stat().st_size
     token = secrets.token_hex(16)
     made: list[Path] = []
+    existed = data.exists()
     try:
         for number, node in enumerate(manifest.nodes):
             before = number * size_bytes
@@ -108,6 +112,9 @@ def restore_here(
     except BaseException:
         for directory in made:
             shutil.rmtree(directory, ignore_errors=True)
+        if not existed:
+            with contextlib.suppress(OSError):
+                data.rmdir()
         raise
     names = tuple(node.name for node in manifest.nodes)
     return Restored(names, restored.cluster_id, restored.items, restored.revisions)
@@ -141,15 +148,24 @@ def _run(
     command += ["--", str(options.file)]
     last: dict[str, object] = {}
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as child:
         assert child.stdout is not None, "its output comes to us"
         assert child.stderr is not None, "and what it complains about"
-        for line in child.stdout:
-            last = json.loads(line)
-            if "read_bytes" in last:
-                progress(int(str(last["read_bytes"])))
-        complaint = child.stderr.read()
+        try:
+            for line in child.stdout:
+                last = json.loads(line)
+                if "read_bytes" in last:
+                    progress(int(str(last["read_bytes"])))
+            complaint = child.stderr.read()
+        except BaseException:
+            child.send_signal(signal.SIGINT)
+            raise
     if child.returncode != 0:
         raise _stop(child.returncode, complaint)
     return _restored(name, last["restored"])

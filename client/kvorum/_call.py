@@ -126,6 +126,8 @@ class QueryCall(Call):
 
     __slots__ = ("query",)
 
+    repeatable = True
+
     def __init__(
         self,
         route: Route,

@@ -91,11 +91,30 @@ class Caller:
         self, route: Route, batch: CommandBatch, decoder: Decoder[T], timeout: float | None
     ) -> Pending[T]:
         """Queues a command; it leaves at the end of this loop pass."""
+        return self._start(route, batch, decoder, timeout, idempotent=False)
+
+    def start_idempotent(
+        self, route: Route, batch: CommandBatch, decoder: Decoder[T], timeout: float | None
+    ) -> Pending[T]:
+        """Queues a command that may be applied twice: it needs no session to be sent again."""
+        return self._start(route, batch, decoder, timeout, idempotent=True)
+
+    def _start(
+        self,
+        route: Route,
+        batch: CommandBatch,
+        decoder: Decoder[T],
+        timeout: float | None,
+        *,
+        idempotent: bool,
+    ) -> Pending[T]:
         pump = self.pump()
         if timeout is None:
             timeout = self.timeout
         future: asyncio.Future[T] = pump.loop.create_future()
         call = CommandCall(route, batch, decoder, future, pump.loop.time() + timeout, timeout)
+        if idempotent:
+            call.encode_alone(repeatable=True)
         pump.submit(call)
         return call, future
 

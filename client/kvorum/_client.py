@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
-from kvorum import _backup, _cluster, _scan
+from kvorum import _backup, _cluster, _members, _scan
 from kvorum._caller import Caller
 from kvorum._dispatch import REQUEST_BYTES_MAX
 from kvorum._endpoints import DEFAULT_ENDPOINTS, parse_endpoints
@@ -45,21 +45,18 @@ from kvorum._results import (
     DELETE_RANGE,
     GET,
     INCREMENT,
-    MEMBERS,
     PUT,
     RANGE,
     TXN,
     item_of,
     txn_result,
 )
-from kvorum._routing import CATALOG_GROUP
 from kvorum._types import (
     Bytes,
     ClusterStatus,
     DeleteRangeResult,
     DeleteResult,
     Item,
-    Member,
     NodeStatus,
     PutResult,
     ScanResult,
@@ -457,14 +454,13 @@ class AsyncClient:
             self._caller.dispatcher.route(group), batch, COMPACT, timeout
         )
 
-    async def members(self, *, timeout: float | None = None) -> tuple[Member, ...]:
-        """The nodes of the cluster, as its catalog knows them."""
-        await self._caller.table("members", timeout)
-        query = Query()
-        query.members.SetInParent()
-        return await self._caller.query(
-            self._caller.dispatcher.route(CATALOG_GROUP), query, MEMBERS, timeout
-        )
+    members = _members.members
+    membership = _members.membership
+    add_member = _members.add_member
+    replace_member = _members.replace_member
+    promote_member = _members.promote_member
+    remove_member = _members.remove_member
+    transfer_leadership = _members.transfer_leadership
 
     async def status(self, endpoint: str, *, timeout: float | None = None) -> NodeStatus:
         """What one node knows of itself and the cluster; needs no quorum."""
@@ -487,19 +483,6 @@ class AsyncClient:
         await self._caller.table("compare_states", timeout)
         return await _cluster.compare_states(
             self._caller.dispatcher.addresses(), timeout or self._caller.timeout
-        )
-
-    async def transfer_leadership(
-        self, group: int, target: str = "", *, timeout: float | None = None
-    ) -> None:
-        """Asks the leader of a group to hand over to the node of that name (default: the best one).
-
-        Returns when the leader has been told; look at :meth:`cluster_status` for the outcome.
-        """
-        self._caller.pump()
-        addresses = self._caller.dispatcher.addresses()
-        await _cluster.transfer_leadership(
-            addresses, group, target, timeout or self._caller.timeout
         )
 
 

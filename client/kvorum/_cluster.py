@@ -37,6 +37,7 @@ def _group(message: wire.GroupStatus) -> GroupStatus:
         differs=message.differs,
         compared_index=message.compared_index,
         compared_log_time_ms=message.compared_log_time,
+        waiting=message.waiting,
     )
 
 
@@ -51,7 +52,16 @@ def _node(endpoint: str, message: wire.StatusResponse) -> NodeStatus:
         level=message.level,
         groups=tuple(map(_group, message.groups)),
         members=tuple(
-            PeerStatus(member.identity, member.name, member.address, member.connected)
+            PeerStatus(
+                member.identity,
+                member.name,
+                member.address,
+                member.connected,
+                learner=member.learner,
+                leaving=member.leaving,
+                expected=member.expected,
+                replaces=member.replaces,
+            )
             for member in message.members
         ),
         disk_bytes=message.disk_bytes,

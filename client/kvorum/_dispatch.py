@@ -45,7 +45,7 @@ from kvorum._errors import (
 from kvorum._frames import next_frame
 from kvorum._link import Link, LinkState, backoff
 from kvorum._results import SESSION_OPEN, OpenedSession
-from kvorum._route import Route
+from kvorum._route import Route, requeue
 from kvorum._routing import RoutingTable
 from kvorum._session import Session
 from kvorum_proto import command_pb2 as wire
@@ -193,10 +193,7 @@ class Dispatcher:
         if self.table is None:
             return "is not part of a complete cluster yet"
         link.become_ready(now)
-        for address in hello.addresses:
-            self._directory.link(address)
-        named = {part.group: part.leader for part in hello.table.partitions if part.leader}
-        self._leaders.update(named)
+        named = self._learn(hello)
         for call in self.contact.queries:
             self._succeed(call, None)
         self.contact.queries.clear()
@@ -206,6 +203,14 @@ class Dispatcher:
             if route.target is None and route.has_work():
                 route.search_at = now
         return ""
+
+    def _learn(self, hello: ServerHello) -> dict[int, str]:
+        """Addresses of nodes, and of the leaders of groups, as a node knows them now."""
+        for address in hello.addresses:
+            self._directory.link(address)
+        named = {part.group: part.leader for part in hello.table.partitions if part.leader}
+        self._leaders.update(named)
+        return named
 
     def broken(self, link: Link, reason: str, now: float) -> None:
         """A stream ended, or could not be opened."""
@@ -222,11 +227,15 @@ class Dispatcher:
                     self._fail(call, answer_lost(call, f"no session, {link.describe()}"))
                     continue
             again.append(call)
-        _requeue(again)
+        requeue(again)
 
     def received(self, link: Link, frame: ServerFrame, now: float) -> None:
-        """Answers. Raises ProtocolViolation when one of them is no answer to what was asked."""
+        """Answers, perhaps with news of the cluster. Raises ProtocolViolation when one of them is no
+        answer to what was asked.
+        """
         link.suspect = False
+        if frame.HasField("hello"):
+            self._learn(frame.hello)
         in_flight = link.in_flight
         live = self._live
         for replies in frame.replies:
@@ -253,7 +262,7 @@ class Dispatcher:
                 call.drop_carrier(link)
                 if self._refused(call, link, result.error, now):
                     again.append(call)
-            _requeue(again)
+            requeue(again)
             for route in served:
                 route.confirm(link, now)
                 if route.opening is not None and route.opening.promise.done():
@@ -456,7 +465,7 @@ class Dispatcher:
                 [
                     call
                     for call in target.in_flight.values()
-                    if call.route is route and not call.promise.done() and _repeatable(call)
+                    if call.route is route and not call.promise.done() and call.repeatable
                 ]
             )
 
@@ -486,18 +495,5 @@ class Dispatcher:
                         self._fail(waiting, error)
 
 
-def _requeue(calls: list[Request]) -> None:
-    """Puts calls in front of the queues of their routes."""
-    routes: dict[Route, list[Request]] = {}
-    for call in calls:
-        routes.setdefault(call.route, []).append(call)
-    for route, its_calls in routes.items():
-        route.requeue(its_calls)
-
-
 def _patience(route: Route) -> float:
     return SILENCE_SECONDS if route.trusted else PROBE_SECONDS
-
-
-def _repeatable(call: Request) -> bool:
-    return not isinstance(call, CommandCall) or call.repeatable

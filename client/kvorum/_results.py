@@ -13,8 +13,11 @@ from kvorum._operations import Get, Operation, Txn
 from kvorum._types import (
     DeleteRangeResult,
     DeleteResult,
+    ExpectedMember,
+    GroupMembers,
     Item,
     Member,
+    Membership,
     OperationResult,
     PutResult,
     ScanResult,
@@ -80,8 +83,50 @@ def _range(result: wire.Result) -> ScanResult:
 
 def _members(result: wire.Result) -> tuple[Member, ...]:
     return tuple(
-        Member(member.identity, member.name, member.address, member.supported_level)
+        Member(
+            member.identity,
+            member.name,
+            member.address,
+            member.supported_level,
+            learner=member.learner,
+            leaving=bool(member.leaving_since),
+        )
         for member in sorted(result.members.members, key=lambda member: member.name)
+    )
+
+
+def _membership(result: wire.Result) -> Membership:
+    message = result.members
+    names = {member.identity: member.name for member in message.members}
+    reports = {report.group: report for report in message.reports}
+    return Membership(
+        members=_members(result),
+        expected=tuple(
+            ExpectedMember(one.name, one.address, one.learner, names.get(one.replaces, ""))
+            for one in message.expected
+        ),
+        groups=tuple(
+            _group_members(placement, reports.get(placement.group), names)
+            for placement in message.placements
+        ),
+    )
+
+
+def _group_members(
+    placement: wire.Placement, report: wire.GroupReport | None, names: dict[int, str]
+) -> GroupMembers:
+    """A group that never changed may have reported nothing yet: it is as it was born."""
+    voters = {seat.identity for seat in placement.seats if seat.voter}
+    learners = {seat.identity for seat in placement.seats if not seat.voter}
+    if report is None:
+        settled = placement.version == 0
+    else:
+        settled = set(report.voters) == voters and set(report.learners) == learners
+    return GroupMembers(
+        placement.group,
+        tuple(sorted(names[voter] for voter in voters)),
+        tuple(sorted(names[learner] for learner in learners)),
+        settled,
     )
 
 
@@ -101,6 +146,8 @@ RANGE = Decoder("range", _range)
 TXN: Decoder[wire.TxnResult] = Decoder("txn", lambda result: result.txn)
 COMPACT: Decoder[int] = Decoder("compact", lambda result: result.compact.revision)
 MEMBERS = Decoder("members", _members)
+MEMBERSHIP = Decoder("members", _membership)
+DONE: Decoder[None] = Decoder("done", lambda result: None)
 SESSION_OPEN = Decoder("session_open", _opened)
 SESSION_CLOSE: Decoder[None] = Decoder("session_close", lambda result: None)
 

@@ -99,3 +99,12 @@ class Route:
         """Whether the target has said nothing for this long. The caller knows that it owes
         answers."""
         return now - max(self.aimed_at, self.answered_at) > patience
+
+
+def requeue(calls: list[Request]) -> None:
+    """Puts calls in front of the queues of their routes."""
+    routes: dict[Route, list[Request]] = {}
+    for call in calls:
+        routes.setdefault(call.route, []).append(call)
+    for route, its_calls in routes.items():
+        route.requeue(its_calls)

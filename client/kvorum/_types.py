@@ -106,6 +106,47 @@ class Member:
     name: str
     address: str
     supported_level: int = 0
+    learner: bool = False
+    """It receives everything and does not vote until it is promoted."""
+    leaving: bool = False
+    """It was removed or replaced; its groups are letting it go."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedMember:
+    """A node that may join and has not come yet; ``replaces`` names the member whose places it
+    takes, empty for nobody's.
+    """
+
+    name: str
+    address: str
+    learner: bool = False
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMembers:
+    """The members that a group shall have, by name, and whether it has exactly these by now."""
+
+    group: int
+    voters: tuple[str, ...]
+    learners: tuple[str, ...]
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Who belongs to the cluster, who may come, and how far the groups have followed."""
+
+    members: tuple[Member, ...]
+    expected: tuple[ExpectedMember, ...]
+    groups: tuple[GroupMembers, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Whether every group has the members it shall have, and nobody is leaving any more."""
+        leaving = any(member.leaving for member in self.members)
+        return not leaving and all(group.settled for group in self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +177,8 @@ class GroupStatus:
     compared_index: int = 0
     """On a leader: the entry after which a quorum was last found equal; 0 = never."""
     compared_log_time_ms: int = 0
+    waiting: str = ""
+    """On a leader: what a change of members waits for; empty when none is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,12 +193,16 @@ class StateComparison:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """Another node, as this one sees it."""
+    """Another node, as this one sees it. One that is expected has not joined yet."""
 
     identity: int
     name: str
     address: str
     connected: bool
+    learner: bool = False
+    leaving: bool = False
+    expected: bool = False
+    replaces: str = ""
 
 
 @dataclass(frozen=True, slots=True)

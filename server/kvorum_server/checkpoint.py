@@ -5,9 +5,9 @@ applied indexes and then cuts the log below them, and a *snapshot* that has arri
 be installed. One flush runs at a time, in a thread of the shell; what was asked for before it
 began shares it.
 
-A checkpoint is due by bytes, by entries, or by age while there are writes. Its indexes are noted
-at the end of the turn that asks, when the engine has the rows of that turn; the
-``CheckpointTaken`` record and the cuts behind it are one write.
+A checkpoint is due by bytes, by entries, by age while there are writes, or when the log is too
+long. Its indexes are noted at the end of the turn that asks, when the engine has the rows of that
+turn; the ``CheckpointTaken`` record and the cuts behind it are one write.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,6 +38,20 @@ class Checkpoints:
         self._log_bytes = 0
         self._log_entries = 0
         self._begun_at: int | None = None
+        self._is_overdue = False
+
+    def watch(self) -> None:
+        """Once a tick: whether a log is too long that a checkpoint would let be cut.
+
+        What was appended since the last checkpoint does not tell: a log also holds what was not
+        applied by then, and one that is much too long takes nothing more in until it is cut.
+        """
+        self._is_overdue = any(
+            replica.consensus.log_bytes > self._config.log_bytes_max
+            and replica.applied[0] > replica.checkpoint_index
+            and not replica.consensus.rebuilding
+            for replica in self._replicas.values()
+        )
 
     def count(self, records: list[Record]) -> None:
         """Records that go into the write-ahead log bring the next checkpoint nearer."""
@@ -59,10 +73,12 @@ class Checkpoints:
             self._log_bytes >= min(config.checkpoint_bytes, config.log_bytes_max)
             or self._log_entries >= config.checkpoint_entries
             or (self._log_entries > 0 and now - self._begun_at >= config.checkpoint_age_ms)
+            or self._is_overdue
         )
         if not due or self._wanted:
             return
         self._wanted = True
+        self._is_overdue = False
         self._begun_at = now
         self._log_bytes = self._log_entries = 0
         noted = {

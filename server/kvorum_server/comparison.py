@@ -12,7 +12,9 @@ A round of comparison, one at a time in a group:
     compares. What a quorum of the voters has is right. A replica that has something else
     is told ``StateDamage`` and rebuilds its state (see ``rebuild`` in ``replica.py``); a leader
     among those gives up its leadership. If no quorum agrees, nobody knows who is right: that is
-    an alarm, and nothing is done by itself.
+    an alarm, and nothing is done by itself; in particular the leader, which may be the one that
+    is wrong, gives its state to nobody (``is_in_doubt``), so that a lagging replica cannot make
+    the wrong state that of a quorum.
 
 Whoever is told checks what it is told against its own hash at that index, so a late or repeated
 message harms nobody. Nothing here is durable and nothing needs to be: the next round finds what
@@ -234,6 +236,11 @@ class Comparison:
         self._wanted = False
         self._proposed_ticks = 0
         self.verdict = None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether replicas differ and the leader's state may be the wrong one."""
+        return self.verdict is not None and self.verdict.differs and self.verdict.agreed is None
 
     def ask(self) -> None:
         """An operator wants a round now."""

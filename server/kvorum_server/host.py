@@ -352,6 +352,7 @@ class Host:
             if self.disk_full:
                 replica.leave_full_disk(self.peers)
         self._clear_away()
+        self._checkpoints.watch()
         if self.stopping:
             self._hand_over()
         else:

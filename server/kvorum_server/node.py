@@ -54,6 +54,7 @@ from kvorum_server.rpc.services import Services
 from kvorum_server.status import backup_header, node_status
 from kvorum_server.storage.data_directory import must_join, open_log
 from kvorum_server.storage.errors import StorageError
+from kvorum_server.storage.wal import Position
 from kvorum_server.types import FEATURE_LEVEL, Contact, NodeId
 from kvorum_server.worker import Worker
 
@@ -75,6 +76,7 @@ class Node:
         self._inbox: list[Event] = []
         self._turn_scheduled = False
         self._ticks = 0
+        self._told_log_end = Position(0, 0)
         self._free_bytes = 0
         self._engine_is_behind = False
         self._too_many_replies = False
@@ -308,6 +310,9 @@ class Node:
         """What needs a look now and then: disk space, the log, what clients and peers are told."""
         if self._ticks % FREE_SPACE_TICKS == 0:
             self._free_bytes = self.disk.free_bytes()
+            if self._told_log_end != self.wal.durable_end:
+                self._told_log_end = self.wal.durable_end
+                self.peers.tell_log_end()
         self._ticks += 1
         self._engine_is_behind = self.engine.stats().pressure >= 1
         self._too_many_replies = self.services.waiting_bytes > self.config.replies_bytes_max
@@ -341,6 +346,7 @@ class Node:
             initial_cluster_hash=self.initial_cluster.hash if self.initial_cluster else b"",
             bootstrap=self.host.bootstrap if self.host.is_certified else None,
             process=self._process,
+            log_end=(self.wal.durable_end.segment, self.wal.durable_end.offset),
             address=self.config.listen,
             joining=bool(self.joins),
             members=self.host.directory.contacts(),

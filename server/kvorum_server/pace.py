@@ -1,8 +1,8 @@
 """When ticks are due and which of them count: a node that stood still must not blame its leader.
 
 A process can be stopped, swapped out, starved of its processor, or held up by a collection of
-garbage. When it goes on, its clock has jumped, and it has not heard its leader for that long because
-it could not hear anybody. So time is counted in ticks that the node really lived through:
+garbage. When it goes on, its clock has jumped, and it has not heard its leader for that long
+because it could not hear anybody. So time is counted in ticks that the node has lived through:
 
 -   a late tick counts once, however much time has passed, and missed ones are not made up for;
 -   a tick that comes later than half an election timeout shows that the node *stood still*. It does

@@ -6,8 +6,9 @@ index that must be applied before its queries may look at the state; until then 
 
 What a turn reads is bounded, so that no crowd of queries can hold up the node's heartbeats: so many
 keys, so many rows, so many bytes (``Allowance``). What is left over goes on in the next turn, which
-follows at once. Long scans advance one slice a turn. *Connections take turns*: whoever asked for thousands of
-scans is served one after the other with everybody else, and a single get passes them all.
+follows at once. Long scans advance one slice a turn. *Connections take turns*: whoever asked for
+thousands of scans is served one after the other with everybody else, and a single get passes them
+all.
 
 A client whose replies pile up, because it or its network is slow, is *paused* by the shell: its
 queries stay here, where they are small, until it has taken what was read for it.

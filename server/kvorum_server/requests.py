@@ -73,6 +73,11 @@ class Requests:
         self._pending_commands = 0
         self._own = 0
 
+    @property
+    def pending_commands(self) -> int:
+        """Commands that were admitted and not answered yet, those of the node itself included."""
+        return self._pending_commands
+
     # --- Arriving ---
 
     def submit(

@@ -64,6 +64,11 @@ class SnapshotSender:
         return self._rows is None and not self._unacknowledged
 
     @property
+    def chunks_under_way(self) -> int:
+        """Chunks in memory that the receiver has not acknowledged."""
+        return len(self._unacknowledged)
+
+    @property
     def can_produce(self) -> bool:
         """Whether the window has room for another chunk, or one has to be sent again."""
         if self._resend_from is not None:

@@ -37,6 +37,8 @@ def node_status(node: "Node") -> StatusResponse:
         waiting = "waiting to be let in" if node.joins else "waiting for the other initial nodes"
         alarms.append(waiting)
     for group, replica in sorted(host.replicas.items()):
+        if not (host.disk_full or replica.consensus.status().quorum_has_room):
+            alarms.append(f"group {group} refuses writes: no quorum of its disks has room")
         if replica.consensus.rebuilding:
             alarms.append(f"group {group}: rebuilding the state, a snapshot of the leader is awaited")
         verdict = replica.comparison.verdict

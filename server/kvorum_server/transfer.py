@@ -102,6 +102,8 @@ class Transfers:
         Comes after the turn's rows were written, so that a view holds exactly the applied state.
         """
         assert len(self._overlay) == 0
+        if replica.comparison.is_in_doubt:
+            return
         for target in sorted(self._wanted):
             self._senders[target] = SnapshotSender(
                 transfer=self._new_transfer(),
@@ -116,6 +118,11 @@ class Transfers:
                 if not sender.can_produce:
                     break
                 replica.send(target, sender.next_chunk(replica.consensus.term), outbox)
+
+    @property
+    def chunks_under_way(self) -> int:
+        """Unacknowledged chunks of the transfer that has the most of them."""
+        return max((sender.chunks_under_way for sender in self._senders.values()), default=0)
 
     @property
     def has_work(self) -> bool:

@@ -1,10 +1,10 @@
 """How long a cluster takes no writes after its leader is struck under load.
 
-A client keeps puts in flight; the leader gets a kill -9, or what else is to be measured, at a random
-moment; the outage lasts from there to the end of the longest silence that the client then meets,
-both read from the machine's one monotonic clock. The longest silence, not the next answer: answers
-of the dead leader may still be on their way. Then the blow is undone, the victim is started again
-if it has to be, and the next run waits until it has caught up.
+A client keeps puts in flight; the leader gets a kill -9, or what else is to be measured, at a
+random moment; the outage lasts from there to the end of the longest silence that the client then
+meets, both read from the machine's one monotonic clock. The longest silence, not the next answer:
+answers of the dead leader may still be on their way. Then the blow is undone, the victim is started
+again if it has to be, and the next run waits until it has caught up.
 
 Left out: the same for etcd, whose Python client knows one endpoint only.
 """

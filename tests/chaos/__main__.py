@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -39,6 +40,10 @@ def main(arguments: Sequence[str]) -> int:
     if reason := missing():
         print(f"tests.chaos: {reason}", file=sys.stderr)
         return 2
+    # Whoever ends this process, by Ctrl-C or otherwise, leaves no namespaces behind. A shell that
+    # starts it in the background makes it deaf to the first.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     names = node_names(options.nodes)
     with network((*names, *CLIENT_HOSTS, CONTROL_HOST), options.seed) as made:
         enter(made.topology.namespace(CONTROL_HOST))
@@ -110,4 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

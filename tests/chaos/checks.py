@@ -17,6 +17,7 @@ wrong:
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from tests.chaos.records import Record
 from tests.chaos.workload import LEDGER, generation_of
@@ -127,7 +128,7 @@ def revision_mistakes(records: Iterable[Record]) -> Iterator[str]:
     """Revisions given twice, or in another order than the writes they belong to."""
     writes = [(revision_of(record), record) for record in records if revision_of(record)]
     by_revision = sorted(writes, key=lambda pair: pair[0])
-    for (one, first), (two, second) in zip(by_revision, by_revision[1:], strict=False):
+    for (one, first), (two, second) in pairwise(by_revision):
         if one == two:
             yield f"revision {one} was given to {first.operation} and to {second.operation}"
     acknowledged = sorted(writes, key=lambda pair: pair[1].end_ns)

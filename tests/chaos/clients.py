@@ -22,6 +22,7 @@ import kvorum
 from tests.chaos.records import Record
 from tests.chaos.workload import Workload, is_compare_and_set
 from tests.simulator.model import (
+    Compact,
     Decided,
     Delete,
     Deleted,
@@ -33,6 +34,7 @@ from tests.simulator.model import (
     Item,
     Operation,
     Outcome,
+    Part,
     Put,
     Scan,
     Transaction,
@@ -97,8 +99,8 @@ async def perform(kv: kvorum.AsyncClient, operation: Operation) -> Outcome:
             return await _compare_and_set(kv, operation)
         case Transaction():
             return await _transaction(kv, operation)
-        case DeleteRange():
-            raise ValueError("no worker deletes ranges")
+        case DeleteRange() | Compact():
+            raise ValueError(f"no worker asks for {operation}")
         case _:
             assert_never(operation)
 
@@ -107,6 +109,7 @@ async def _compare_and_set(kv: kvorum.AsyncClient, operation: Transaction) -> Ou
     ((key, expected),) = operation.expected
     (put,) = operation.success
     assert isinstance(put, Put)
+    assert not isinstance(expected, int), "workers expect values"
     try:
         done = await kv.compare_and_set(key, put.value, expected=expected)
     except kvorum.Conflict as conflict:
@@ -128,7 +131,7 @@ async def _transaction(kv: kvorum.AsyncClient, operation: Transaction) -> Outcom
     return Decided(done.revision, done.succeeded, tuple(map(_part_outcome, done.results)))
 
 
-def _part(part: Put | Delete | Scan) -> kvorum.Operation:
+def _part(part: Part) -> kvorum.Operation:
     match part:
         case Put(key, value):
             return kvorum.Put(key=key, value=value)
@@ -137,7 +140,7 @@ def _part(part: Put | Delete | Scan) -> kvorum.Operation:
         case Scan(start, end):
             return kvorum.Scan(start=start, end=end)
         case _:
-            assert_never(part)
+            raise ValueError(f"no worker asks for {part} in a transaction")
 
 
 def _part_outcome(result: kvorum.OperationResult) -> Outcome:

@@ -39,7 +39,7 @@ class Settings:
     def arguments(self) -> list[str]:
         """The nodes' options."""
         reserve = ["--disk-reserve-bytes", str(self.reserve_bytes)] if self.disk_bytes else []
-        return ["--log-format", "json", *reserve, *self.options]
+        return ["--replicas", str(self.nodes), "--log-format", "json", *reserve, *self.options]
 
 
 def node_names(count: int) -> list[str]:

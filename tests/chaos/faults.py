@@ -1,8 +1,8 @@
 """What can be done to a cluster, as values, and what each does to the network. Nothing runs here.
 
 A fault names its victim by role, since nobody knows beforehand who will lead: the conductor finds
-the victim when the time has come. Each fault lasts for a while and is then undone: lines are mended,
-processes continued or started again, disks emptied.
+the victim when the time has come. Each fault lasts for a while and is then undone: lines are
+mended, processes continued or started again, disks emptied.
 
 ============  =====================================================================
 Partition     directions between hosts cut, in one of several shapes

@@ -1,9 +1,9 @@
 """What the nodes' own logs tell of a run: who led when, and whether anything broke.
 
-Nodes log as JSON, one event a line. A line that is not JSON is something that a node did not mean to
-say, a traceback or the last words of a process, and an event of level error is no better; both are
-kept for the verdict. Leadership is read here and not by asking, because a node that is cut off or
-stopped cannot be asked, and because an answer would come late.
+Nodes log as JSON, one event a line. A line that is not JSON is something that a node did not mean
+to say, a traceback or the last words of a process, and an event of level error is no better; both
+are kept for the verdict. Leadership is read here and not by asking, because a node that is cut off
+or stopped cannot be asked, and because an answer would come late.
 """
 
 import json

@@ -1,11 +1,11 @@
 """The timeline of a run as SVG, drawn like a score: staves of equal time below each other.
 
-A stave shows half a minute (less for a short run), so that a long run stays legible; its lanes are, from
-above: the faults with their names; one line for each node, thick where it leads (with its term),
-broken where it is down; the operations a second, and below the same baseline, mirrored, those that
-failed or whose outcome is unknown. The scale of the operations is the same on all staves, so that
-heights can be compared. Colours are those of Okabe and Ito (2008), which colour-blind people can
-tell apart; the text says everything that the colours say.
+A stave shows half a minute (less for a short run), so that a long run stays legible; its lanes are,
+from above: the faults with their names; one line for each node, thick where it leads (with its
+term), broken where it is down; the operations a second, and below the same baseline, mirrored,
+those that failed or whose outcome is unknown. The scale of the operations is the same on all
+staves, so that heights can be compared. Colours follow those of Okabe and Ito (2008), which
+colour-blind people can tell apart; the text says everything that the colours say.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -10,7 +10,7 @@ Values of the model (operations, outcomes, items) are written as ``["Put", key, 
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -18,7 +18,7 @@ from typing import cast
 from tests.simulator import model
 from tests.simulator.linearizability import NEVER, Call
 
-TYPES = {
+TYPES: dict[str, Callable[..., object]] = {
     kind.__name__: kind
     for kind in (
         *(model.Put, model.Delete, model.Increment, model.Get, model.Scan, model.DeleteRange),

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_a_leader_without_space_refuses_writes_serves_reads_and_recovers(tmp_pat
             assert item.value == b"before"
             assert (await kv.delete("kept")).deleted, "what makes room goes on"
             for node in cluster.nodes:
-                await eventually(lambda node=node: alarm_of(cluster, node), f"{node.name} warns")
+                await eventually(partial(alarm_of, cluster, node), f"{node.name} warns")
 
             for disk in disks.values():
                 disk.free()
@@ -92,7 +93,7 @@ def test_disks_full_to_the_last_byte_lose_nothing_and_end_no_process(tmp_path: P
     value = b"x" * 50_000
 
     async def story() -> None:
-        acknowledged = []
+        acknowledged: list[bytes] = []
         async with small_disks(tmp_path) as (cluster, disks), cluster.client() as kv:
 
             async def write() -> bool:

@@ -1,7 +1,8 @@
-"""What is made of a run's evidence: each kind of lie is found out, and the picture shows the rest."""
+"""What is made of a run's evidence: every kind of lie is found out, and the picture shows all."""
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -180,7 +181,7 @@ def test_bars_are_packed_without_overlap() -> None:
     assert max(bar.row for bar in bars) == 2
     for row in range(3):
         ours = [bar for bar in bars if bar.row == row]
-        assert all(one.end <= other.begin for one, other in zip(ours, ours[1:], strict=False))
+        assert all(one.end <= other.begin for one, other in pairwise(ours))
 
 
 def test_the_picture_is_valid_and_names_everything() -> None:

@@ -17,7 +17,7 @@ from tests.chaos.workload import (
     is_compare_and_set,
     prefix_of,
 )
-from tests.simulator.model import Model, Operation, Put, Scan, Transaction
+from tests.simulator.model import Delete, Model, Operation, Put, Scan, Transaction
 
 
 def test_a_seed_is_a_schedule() -> None:
@@ -86,10 +86,10 @@ def test_operations_of_a_generation_touch_nothing_else() -> None:
         assert generation in (None, generation_at(now_ns))
         if isinstance(operation, Transaction):
             prefix = prefix_of(generation_at(now_ns))
-            keys = [
-                part.start if isinstance(part, Scan) else part.key for part in operation.success
-            ]
-            assert all(key.startswith(prefix) for key in keys)
+            for part in operation.success:
+                assert isinstance(part, Put | Delete | Scan)
+                key = part.start if isinstance(part, Scan) else part.key
+                assert key.startswith(prefix)
 
 
 def test_a_compare_and_set_refused_shows_the_current_item() -> None:

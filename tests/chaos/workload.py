@@ -55,12 +55,12 @@ def generation_of(operation: Operation) -> int | None:
     (7, None)
     """
     match operation:
-        case Transaction():
-            key = operation.expected[0][0]
-        case Scan(start, _):
-            key = start
+        case Put(key=key) | Delete(key=key) | Increment(key=key) | Get(key=key):
+            pass
+        case Scan(start=key) | Transaction(expected=((key, _),)):
+            pass
         case _:
-            key = operation.key if not hasattr(operation, "start") else operation.start
+            raise ValueError(f"no worker asks for {operation}")
     if not key.startswith(GENERATIONS):
         return None
     return int(key[len(GENERATIONS) : len(GENERATIONS) + 12])
@@ -125,7 +125,7 @@ class Workload:
         return b"%d.%d" % (self.client, self._written)
 
 
-def compare_and_set(key: bytes, expected: bytes | None, value: bytes) -> Transaction:
+def compare_and_set(key: bytes, expected: bytes | int | None, value: bytes) -> Transaction:
     """What the SDK's call of this name amounts to: a refusal shows the current item."""
     return Transaction(((key, expected),), (Put(key, value),), (Scan(key, key + b"\0"),))
 

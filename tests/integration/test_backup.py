@@ -3,6 +3,9 @@
 import asyncio
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,8 +25,15 @@ from kvorum import (
 from kvorum._backup import PATIENCE_SECONDS_MIN
 from kvorum_cli.backup import _revisions
 from kvorum_cli.main import run
-from kvorum_cli.restore import Options, restore_one
-from kvorum_proto.backup_file import BackupReader, ItemsBlock, read_through
+from kvorum_cli.restore import Options, restore_here, restore_one
+from kvorum_proto.backup_file import (
+    BackupReader,
+    BackupWriter,
+    ItemsBlock,
+    encode_item,
+    read_through,
+)
+from kvorum_proto.backup_pb2 import BackupGroup, BackupHeader
 from tests.integration.cluster import Cluster, eventually, running_cluster
 from tests.integration.test_cli import base_port, up
 
@@ -305,8 +315,7 @@ def test_a_damaged_file_is_refused_by_its_byte(
         told = capsys.readouterr().err
         assert told.startswith(f"kvorum: {path} is damaged at byte ")
         assert told.count("\n") == 1
-    assert [file.name for file in tmp_path.iterdir()] in (["a.kvb"], ["a.kvb", "new"])
-    assert not any((tmp_path / "new").glob("*"))
+    assert [file.name for file in tmp_path.iterdir()] == ["a.kvb"]
 
 
 def test_a_save_that_fails_leaves_no_file(
@@ -317,6 +326,58 @@ def test_a_save_that_fails_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
     assert run([*nowhere, str(tmp_path / "absent" / "a.kvb")]) == 74
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_a_disk_without_room_leaves_no_file(
+    endpoints: str, saved: tuple[Path, list[Item], bytes], tmp_path: Path
+) -> None:
+    """A limit on the size of files stands in for a full disk."""
+    program = (
+        "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200));"
+        "from kvorum_cli.main import main; main()"
+    )
+    verbs = (
+        (["--endpoints", endpoints, "backup", "save", str(tmp_path / "a.kvb")], 74),
+        (["backup", "restore", str(saved[0]), "--data", str(tmp_path / "new")], 5),
+    )
+    for arguments, code in verbs:
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == code, done.stderr
+        assert done.stderr.startswith("kvorum: cannot write ")
+        assert done.stderr.count("\n") == 1
+        assert "File too large" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+class Interrupted(Exception):
+    """What somebody presses."""
+
+
+@pytest.mark.parametrize("when", ["n1", "n2"])
+def test_a_restore_that_is_interrupted_leaves_nothing_behind(tmp_path: Path, when: str) -> None:
+    path = tmp_path / "large.kvb"
+    with path.open("wb") as file:
+        writer = BackupWriter(file.write)
+        writer.begin(BackupHeader(partitions=1, level=1, protocol="raft"))
+        writer.group(BackupGroup(group=1, revision=50, index=60, term=1))
+        for number in range(2, 50):
+            item = encode_item(b"%03d" % number, os.urandom(1 << 20), number, number, 1, 0)
+            writer.items(1, item)
+        writer.finish()
+
+    def interrupt(words: str, _done: int, _total: int | None) -> None:
+        if words == when:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        restore_here(Options(file=path), tmp_path / "new", 3, None, interrupt)
+    assert [file.name for file in tmp_path.iterdir()] == ["large.kvb"]
 
 
 @pytest.mark.parametrize(

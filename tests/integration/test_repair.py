@@ -51,7 +51,7 @@ async def tell_catalog(nodes: Iterable[NodeProcess], command: command_pb2.Submis
     async def done() -> bool:
         for node in nodes:
             async with grpc.aio.insecure_channel(node.address) as channel:
-                call = channel.unary_unary("/kvorum.v1.KV/Execute")
+                call = channel.unary_unary("/kvorum.v1.KV/Execute", None, None)
                 try:
                     answer = await call(frame.SerializeToString(), timeout=2)
                 except grpc.aio.AioRpcError:
@@ -119,9 +119,12 @@ def test_a_lost_majority_is_recovered_on_the_survivor_which_grows_again(tmp_path
         assert "NEVER START THE OTHER NODES AGAIN with their data (n1, n2)" in recovered.stdout
         survivor.start()
         asyncio.run(serves_alone(survivor))
-        assert identity_of_cluster(survivor) != report["cluster_id"]
+        new_id = identity_of_cluster(survivor)
+        assert f"the new cluster {new_id}" in recovered.stdout
+        assert new_id != report["cluster_id"]
         lost.start()
-        in_log(lost, "must not come back; remove it, give n1 an empty --data directory")
+        in_log(lost, "role=candidate")
+        asyncio.run(serves_alone(survivor))
         lost.kill()
         asyncio.run(grows(survivor, fourth))
     finally:
@@ -156,7 +159,7 @@ async def grows(survivor: NodeProcess, newcomer: NodeProcess) -> None:
 def identity_of_cluster(node: NodeProcess) -> str:
     async def ask() -> str:
         async with AsyncClient(node.address, timeout=PATIENCE_SECONDS) as client:
-            return (await client.status(node.address)).cluster_id
+            return (await client.status(node.address)).cluster_id.hex()
 
     return asyncio.run(ask())
 

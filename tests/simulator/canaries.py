@@ -65,7 +65,7 @@ CANARIES = (
     Canary(agreement.forget_the_vote, "etcd#14370, PySyncObj#84", profiles.quick_restarts),
     Canary(agreement.grant_votes_to_anybody, "Raft paper, 5.4.1", profiles.quick_successions),
     Canary(agreement.compare_logs_by_length, "openraft a48a3282", profiles.half_replicated_entries),
-    Canary(agreement.keep_the_votes_of_the_last_candidacy, "Raft paper, 5.1", profiles.late_messages),
+    Canary(agreement.keep_the_votes_of_the_last_candidacy, "Raft paper, 5.1", profiles.late_votes),
     Canary(agreement.count_pre_votes_as_votes, "saltstack#69087", profiles.quick_successions),
     # Logs
     Canary(agreement.accept_after_another_term, "Raft paper, 5.3", profiles.quick_successions),
@@ -86,14 +86,14 @@ CANARIES = (
         "canonical/raft#336",
         profiles.half_replicated_entries,
     ),
-    Canary(agreement.count_acceptances_of_any_term, "CCF#5324", profiles.late_messages),
+    Canary(agreement.count_acceptances_of_any_term, "CCF#5325", profiles.half_replicated_entries),
     Canary(
-        agreement.count_a_write_that_was_replaced, "openraft 71a290cd", profiles.quick_successions
+        agreement.count_a_write_that_was_replaced, "openraft 71a290cd", profiles.slow_disks
     ),
     Canary(agreement.commit_beyond_what_matches, "ongardie/raft.tla#18", profiles.quick_successions),
     # Reads
     Canary(agreement.read_without_a_round, "etcd#741, Consul#54", profiles.isolated_leaders),
-    Canary(agreement.read_before_an_own_commit, "etcd#7331", profiles.isolated_leaders),
+    Canary(agreement.read_before_an_own_commit, "etcd#7331", profiles.slow_beginnings),
     Canary(agreement.reuse_read_rounds, "etcd#20418, tsoracle#224", profiles.isolated_leaders),
     # Durability
     Canary(state.acknowledge_before_sync, "ZOOKEEPER-4646", profiles.power_losses),
@@ -112,7 +112,7 @@ CANARIES = (
     # Sessions
     Canary(state.retry_without_a_session, "jetcd 0.8.2, TiDB 2.1.7", profiles.lost_answers),
     Canary(state.drop_the_sessions_at_restart, "ZOOKEEPER-1154", profiles.quick_restarts),
-    Canary(state.apply_late_copies, "FoundationDB: commit_unknown_result", profiles.lost_answers),
+    Canary(state.apply_late_copies, "FoundationDB: commit_unknown_result", profiles.repeated_requests),
     # Snapshots
     Canary(state.leave_sessions_out_of_snapshots, "etcd#14571", profiles.frequent_snapshots),
     Canary(

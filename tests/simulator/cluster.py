@@ -16,6 +16,7 @@ from kvorum_server.storage.rows import Table, escape, table_prefix
 from kvorum_server.types import GroupId
 from tests.simulator.checkers import Checkers, require
 from tests.simulator.client import Asker, Client, Frame, Surroundings
+from tests.simulator.limits import check_limits
 from tests.simulator.linearizability import Call
 from tests.simulator.network import Network
 from tests.simulator.node import Node, World
@@ -34,6 +35,9 @@ ROWS_EVERY = 5
 
 GHOST = b"\xff ghost"
 """A key that no client knows."""
+
+LIMITS_EVERY = 4
+"""Queues are measured every so many turns."""
 
 INVARIANTS_EVERY = 8
 """Hosts check their own invariants every so many turns."""
@@ -184,6 +188,8 @@ class Cluster:
                 known = transition.group in self.harmed
                 require(known, f"{node.name}: {transition.name} {transition.details}")
         for group, replica in node.host.replicas.items():
+            if self.turns % LIMITS_EVERY == 0:
+                check_limits(node.name, replica, node.host.config)
             status = replica.consensus.status()
             if replica.consensus.rebuilding:
                 self.rotten.discard((node.number, group))

@@ -19,7 +19,9 @@ from kvorum_server.storage.errors import DiskFailure
 from kvorum_server.storage.record import (
     BootstrapRecord,
     CheckpointTaken,
+    ClusterRecovered,
     EntriesAppended,
+    EntrySkipped,
     HardStateChanged,
     LogCut,
     Record,
@@ -46,6 +48,12 @@ class ModelReplica:
     start: tuple[int, int, int] = (0, 0, 0)
     entries: list[Entry] = field(default_factory=list)
     checkpoint_index: int = 0
+    skipped: dict[int, int] = field(default_factory=dict)
+
+    def start_at(self, index: int, term: int, stamp: int) -> None:
+        """The log starts after this entry."""
+        self.start = index, term, stamp
+        self.skipped = {place: one for place, one in self.skipped.items() if place > index}
 
     @property
     def last_index(self) -> int:
@@ -70,8 +78,10 @@ class Model:
 
     def apply(self, record: Record) -> None:
         match record:
-            case BootstrapRecord(bootstrap):
+            case BootstrapRecord(bootstrap) | ClusterRecovered(bootstrap):
                 self.bootstrap = bootstrap
+            case EntrySkipped(group, _, index, checksum):
+                self.replicas[group].skipped[index] = checksum
             case ReplicaCreated(group, replica, space, configuration):
                 self.replicas[group] = ModelReplica(replica, space, configuration)
             case ReplicaRetired(group, replica):
@@ -89,11 +99,13 @@ class Model:
             case LogCut(group, _, index, term, stamp, configuration):
                 held = self.replicas[group]
                 held.entries = [entry for entry in held.entries if entry.index > index]
-                held.start, held.configuration = (index, term, stamp), configuration
+                held.start_at(index, term, stamp)
+                held.configuration = configuration
             case SnapshotInstalled(group, _, space, meta):
                 held = self.replicas[group]
                 held.space, held.configuration = space, meta.configuration
-                held.start, held.entries = (meta.index, meta.term, meta.stamp), []
+                held.start_at(meta.index, meta.term, meta.stamp)
+                held.entries = []
                 held.checkpoint_index = meta.index
                 hard = held.hard_state
                 held.hard_state = HardState(hard.term, hard.vote, max(hard.commit, meta.index))
@@ -111,6 +123,7 @@ class Model:
                 held.configuration,
                 held.entries,
                 held.checkpoint_index,
+                held.skipped,
             )
             for group, held in self.replicas.items()
         }
@@ -233,9 +246,11 @@ class LogHistory:
             if model.bootstrap is None and random.random() < 0.3:
                 return BootstrapRecord(b"the only one")
             return self.creation(model, group)
+        if model.bootstrap is not None and random.random() < 0.01:
+            return ClusterRecovered(b"cluster %d" % random.randrange(100))
         kind = random.choices(
-            ("entries", "hard state", "checkpoint", "cut", "snapshot", "retire"),
-            weights=(60, 20, 12, 12, 3, 1),
+            ("entries", "hard state", "checkpoint", "cut", "snapshot", "retire", "skip"),
+            weights=(60, 20, 12, 12, 3, 1, 3),
         )[0]
         match kind:
             case "entries":
@@ -261,6 +276,9 @@ class LogHistory:
                 meta = SnapshotMeta(index, term, stamp, self.configuration())
                 self.next_space += 1
                 return SnapshotInstalled(group, held.replica, self.next_space, meta)
+            case "skip":
+                index = held.checkpoint_index + random.randrange(1, 9)
+                return EntrySkipped(group, held.replica, index, random.randrange(1 << 32))
             case _:
                 return ReplicaRetired(group, held.replica)
 

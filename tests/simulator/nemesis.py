@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from kvorum_server.events import TransferAsked
 from tests.simulator.cluster import Cluster
 from tests.simulator.node import Node
+from tests.simulator.overthrow import Overthrow
 from tests.simulator.scheduler import MILLISECOND
 
 STOP_GRACE = 300 * MILLISECOND
@@ -25,6 +26,7 @@ class Nemesis:
         self._generator = generator
         self._options = cluster.options
         self._over = False
+        self._overthrow = Overthrow(cluster, generator)
 
     def start(self) -> None:
         """Begins every rhythm that the options have."""
@@ -35,10 +37,12 @@ class Nemesis:
         self._every(options.pause_every, self._pause)
         self._every(options.fill_every, self._fill_disk)
         self._every(options.transfer_every, self._transfer)
+        if options.overthrow:
+            self._overthrow.start()
 
     def stop(self) -> None:
         """No new faults; what is broken stays broken."""
-        self._over = True
+        self._over = self._overthrow.over = True
 
     def repair(self) -> None:
         """Everything works again: all machines run, all links are mended, the network is calm."""

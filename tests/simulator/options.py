@@ -46,6 +46,9 @@ class Options:
     one_way: float
     isolate_every: int
     """Isolates a leader, with some of its clients, for about as long as an election takes."""
+    overthrow: float
+    """How many leaders are cut off soon after their election."""
+    overthrow_mean: int
     pause_every: int
     pause_mean: int
     fill_every: int
@@ -158,6 +161,8 @@ def draw_options(seed: int) -> Options:
         ranges=generator.random() < 0.6,
         safety=span(2000, 5000) * MILLISECOND,
         liveness=60 * SECOND,
+        overthrow=sometimes(0.15, between(0.3, 1.0), 0.0),
+        overthrow_mean=span(1, 40) * MILLISECOND,
     )
 
 

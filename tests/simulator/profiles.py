@@ -12,8 +12,9 @@ a sound cluster fail: ``test_canaries.py`` runs each of them on the product as i
 from collections.abc import Callable
 from dataclasses import replace
 
+from kvorum_server.config import MIB
 from tests.simulator.options import Options
-from tests.simulator.scheduler import MILLISECOND
+from tests.simulator.scheduler import MILLISECOND, SECOND
 
 Profile = Callable[[Options], Options]
 
@@ -69,19 +70,43 @@ def quick_successions(options: Options) -> Options:
 
 
 def half_replicated_entries(options: Options) -> Options:
-    """Five nodes, one entry at a time over a slow network: a leader falls between two of them."""
-    sudden = quick_successions(options)
+    """Five nodes, one entry at a time over a slow network, and hardly a leader gets through with
+    its first entry: figure 8 of the Raft paper as an everyday event.
+    """
+    brief = short_elections(options)
     config = replace(
-        sudden.config, entry_commands_max=1, append_bytes_max=1, append_inflight_max=1
+        brief.config,
+        entry_commands_max=1,
+        append_bytes_max=1,
+        append_inflight_max=1,
+        log_inflight_bytes_max=MIB,
+        checkpoint_entries=1000,
+        checkpoint_bytes=MIB,
+        checkpoint_age_ms=100_000,
+        log_bytes_max=16 * MIB,
     )
     return replace(
-        sudden,
+        brief,
         nodes=5,
         config=config,
-        delay_mean=4 * MILLISECOND,
-        isolate_every=120 * MILLISECOND,
-        crash_every=120 * MILLISECOND,
-        reads=0.1,
+        overthrow=0.9,
+        overthrow_mean=20 * MILLISECOND,
+        isolate_every=0,
+        crash_every=0,
+        partition_every=0,
+        pause_every=0,
+        transfer_every=0,
+        fill_every=0,
+        loss=0.0,
+        delay_mean=8 * MILLISECOND,
+        sync_mean=MILLISECOND,
+        silence=1.0,
+        clients=3,
+        in_flight=2,
+        operations_max=200,
+        reads=0.0,
+        timeout=300 * MILLISECOND,
+        safety=5 * SECOND,
     )
 
 
@@ -131,6 +156,24 @@ def frequent_snapshots(options: Options) -> Options:
     return replace(away, config=config, flush_mean=5 * MILLISECOND, reads=0.1)
 
 
+def slow_beginnings(options: Options) -> Options:
+    """Leaders are replaced often, and an entry takes much longer than a heartbeat."""
+    return replace(
+        isolated_leaders(options), sync_mean=20 * MILLISECOND, timeout=60 * MILLISECOND
+    )
+
+
+def slow_disks(options: Options) -> Options:
+    """Writes are overtaken by a change of leader before they are durable, and power fails."""
+    return replace(
+        quick_successions(options),
+        sync_mean=15 * MILLISECOND,
+        crash_every=80 * MILLISECOND,
+        power_loss=1.0,
+        restart_mean=30 * MILLISECOND,
+    )
+
+
 def late_messages(options: Options) -> Options:
     """Messages come late, twice and in any order, while leaders change."""
     return replace(
@@ -139,6 +182,28 @@ def late_messages(options: Options) -> Options:
         duplication=0.3,
         reordering=0.4,
         timeout=200 * MILLISECOND,
+    )
+
+
+def late_votes(options: Options) -> Options:
+    """Five nodes on a network so slow that elections rarely succeed."""
+    return replace(late_messages(options), nodes=5, delay_mean=30 * MILLISECOND)
+
+
+def repeated_requests(options: Options) -> Options:
+    """Half of what clients say arrives twice, the second time long after the answer."""
+    return replace(
+        lost_answers(options),
+        loss=0.0,
+        duplication=0.5,
+        reordering=1.0,
+        delay_mean=10 * MILLISECOND,
+        sync_mean=500,
+        timeout=400 * MILLISECOND,
+        without_session=0.0,
+        clients=8,
+        in_flight=1,
+        reads=0.2,
     )
 
 

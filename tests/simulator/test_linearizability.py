@@ -5,7 +5,14 @@ import random
 import pytest
 
 from kvorum_proto.command_pb2 import NOT_AN_INTEGER
-from tests.simulator.linearizability import NEVER, Call, check_history, search
+from tests.simulator.linearizability import (
+    NEVER,
+    Call,
+    check_history,
+    check_keys,
+    partition,
+    search,
+)
 from tests.simulator.model import (
     Decided,
     Delete,
@@ -188,6 +195,51 @@ def test_the_explanation_names_what_could_not_follow() -> None:
     explanation = check_history(history).explanation
     assert "key b'a' alone" in explanation
     assert "expected Found" in explanation
+
+
+def test_keys_are_judged_apart_unless_an_operation_ties_them_together() -> None:
+    puts = [call(0, 1, Put(key, b"1"), Written(2 + n)) for n, key in enumerate((A, B, b"c"))]
+    tie = call(2, 3, Transaction(((A, None),), (Put(B, b"2"),), ()), Decided(4, False, ()))
+    assert [keys for keys, _ in partition(puts)] == [(A,), (B,), (b"c",)]
+    assert [keys for keys, _ in partition([*puts, tie])] == [(A, B), (b"c",)]
+
+
+def test_a_violation_that_needs_two_keys_is_found_where_they_are_tied() -> None:
+    one = Transaction(((A, None),), (Put(B, b"1"),), ())
+    two = Transaction(((B, None),), (Put(A, b"1"),), ())
+    history = [
+        call(0, 9, one, Decided(2, True, (Written(0),))),
+        call(0, 9, two, Decided(3, True, (Written(0),))),
+    ]
+    assert check_keys(history).linearizable is False
+
+
+def test_revisions_alone_convict_where_values_would_not() -> None:
+    """Both orders of two equal writes explain the read; the revisions allow only one."""
+    history = [
+        call(0, 9, Put(A, b"1"), Written(3)),
+        call(0, 9, Put(A, b"1"), Written(2)),
+        call(10, 19, Get(A), Found(2, (Item(A, b"1", 2, 2, 2),))),
+    ]
+    assert check_keys(history).linearizable is False
+
+
+def test_reads_of_the_past_are_nobodys_business_here() -> None:
+    history = [call(0, 1, Put(A, b"1"), Written(2)), call(2, 3, Get(A, 1), Found(2, ()))]
+    assert verdict(*history)
+
+
+def test_a_busy_key_with_known_revisions_costs_a_step_for_each_call() -> None:
+    """Twelve clients at once, for long: without the order of revisions no search would end."""
+    generator = random.Random(1)
+    model = Model.numbered()
+    history: list[Call] = []
+    for instant in range(2000):
+        operation: Operation = generator.choice((Put(A, b"%d" % instant), Increment(A, 1), Get(A)))
+        model, outcome = model.apply(operation)
+        history.append(call(instant - generator.randrange(12), instant + 12, operation, outcome))
+    judged = check_keys(history, steps_max=10 * len(history))
+    assert judged.linearizable
 
 
 @pytest.mark.parametrize("seed", range(20))

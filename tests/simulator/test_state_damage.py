@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from kvorum_server.config import Config
 from tests.simulator.options import Options, draw_options
 from tests.simulator.scheduler import SECOND
 from tests.simulator.simulation import Simulation
@@ -26,7 +27,9 @@ def busy(seed: int) -> Options:
         checkpoint_entries=1 << 30,
         checkpoint_bytes=1 << 30,
         checkpoint_age_ms=1 << 30,
+        log_bytes_max=1 << 30,
         disk_reserve_bytes=0,
+        pending_commands_max=Config().pending_commands_max,
     )
     return replace(
         options,

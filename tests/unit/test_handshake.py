@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from kvorum_proto.peer_pb2 import Bootstrap, InitialMember, PeerHello
+from kvorum_proto.peer_pb2 import Bootstrap, InitialMember, LogPosition, PeerHello
 from kvorum_server.rpc.handshake import Refused, Self, judge
 
 HASH = b"h" * 16
@@ -25,7 +25,10 @@ def hello(own: Self = MEMBER, **changes: object) -> PeerHello:
     node = dataclasses.replace(own, name="n2", identity=2)
     said = node.hello()
     for name, value in changes.items():
-        setattr(said, name, value)
+        if isinstance(value, LogPosition):
+            said.log_end.CopyFrom(value)
+        else:
+            setattr(said, name, value)
     return said
 
 
@@ -60,6 +63,16 @@ def test_a_refusal_says_what_to_do(own: Self, said: PeerHello, reason: str) -> N
     with pytest.raises(Refused, match=reason) as refused:
         judge(own, said)
     assert "\n" not in str(refused.value)
+
+
+def test_an_old_copy_of_a_directory_is_known_by_the_end_of_its_log() -> None:
+    """A copy taken in the present life of the node starts like any restart, one boot later."""
+    known = hello(boot=5, process=77)
+    restarted = hello(boot=6, process=78, log_end=LogPosition(segment=3, offset=900))
+    judge(MEMBER, restarted, known, reached=(3, 800))
+    for reached in ((3, 901), (4, 16)):
+        with pytest.raises(Refused, match=r"n2 is an old copy.*`kvorum member replace n2`"):
+            judge(MEMBER, restarted, known, reached)
 
 
 def test_two_processes_with_one_identity_are_told_apart_by_their_starts() -> None:

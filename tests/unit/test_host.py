@@ -413,6 +413,16 @@ def test_a_checkpoint_is_durable_before_the_log_is_cut() -> None:
     assert machine.value(b"4") == b"v"
 
 
+def test_a_log_that_is_too_long_is_cut_however_little_its_commands_weigh() -> None:
+    """The entries count with all that they take; a log that took no more would be stuck."""
+    machine = alone(with_options(log_bytes_max=500, log_tail_entries=0))
+    for _ in range(50):
+        (written,) = machine.propose(put(b"k"))
+        machine.settle()
+        machine.tick()
+        assert machine.answers[written].HasField("put")
+
+
 def test_state_that_is_older_than_the_checkpoint_is_refused() -> None:
     machine = alone(with_options(checkpoint_entries=5, log_tail_entries=0))
     for number in range(6):

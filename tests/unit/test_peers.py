@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
@@ -289,6 +290,27 @@ def test_a_fresh_node_that_is_refused_is_sent_away_with_the_reason() -> None:
             await until(lambda: bool(lost.sent_away), "the emptied node is told")
             assert "`kvorum member replace n2`" in lost.sent_away[0]
             assert not member.sent_away
+
+    asyncio.run(story())
+
+
+def test_an_old_copy_that_comes_back_is_sent_away() -> None:
+    """Its boot is the next one, so only what it had told of its log gives it away."""
+
+    async def story() -> None:
+        async with network(2, 1) as (copied, witness):
+            await connected(copied, witness)
+            copied.myself = dataclasses.replace(copied.myself, log_end=(4, 400))
+            copied.peers.tell_log_end()
+            await until(lambda: witness.peers._reached[2] == (4, 400), "it was told")
+            await copied.stop()
+            copied.myself = dataclasses.replace(copied.myself, boot=2, log_end=(3, 900))
+            await copied.start()
+            await until(
+                lambda: any("n1 is an old copy" in line for line in witness.log.lines),
+                "it is refused",
+            )
+            assert not copied.peers.connected()
 
     asyncio.run(story())
 

@@ -14,7 +14,8 @@ from kvorum_server.offline.log_check import LogCheck
 from kvorum_server.offline.report import FINDINGS_MAX, Finding, Findings, Report
 from kvorum_server.offline.row_check import RowCheck
 from kvorum_server.offline.verify import main, show_entry, verify
-from kvorum_server.storage.errors import DirectoryInUse
+from kvorum_server.storage.data_directory import note_damage
+from kvorum_server.storage.errors import DirectoryInUse, StateDamaged
 from kvorum_server.storage.filedisk import FileDisk, ReadOnlyDisk
 from kvorum_server.storage.memory import MemoryEngine
 from kvorum_server.storage.record import EntriesAppended, HardStateChanged, ReplicaCreated
@@ -246,6 +247,23 @@ def test_a_state_that_is_gone_is_found(data: Path) -> None:
 
 def put(name: str) -> wire.Submission:
     return wire.Submission(put=wire.Put(key=name.encode(), value=b"v" * 400))
+
+
+def test_a_row_of_the_catalog_that_does_not_parse_is_found(data: Path) -> None:
+    space = checked(data).groups[0].space
+    engine = RocksEngine(data / "state", CONFIG)
+    engine.write({table_prefix(space, Table.PLACEMENT) + bytes(4): b"\xff"})
+    engine.close()
+    finding = only_finding(checked(data))
+    assert "group 0, row " in finding.message
+    assert finding.message.endswith("it does not parse as Placement")
+
+
+def test_what_a_running_node_found_is_told_again(data: Path) -> None:
+    note_damage(data, StateDamaged(1, 2, 3))
+    finding = only_finding(checked(data))
+    assert finding.file == "state/damage.txt"
+    assert "the state of group 1 ends at entry 2" in finding.message
 
 
 Rows = dict[bytes, bytes | None]

@@ -19,13 +19,13 @@ Left out: changing the number of partitions, which would give keys to other grou
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -214,7 +214,7 @@ def _check_header(header: BackupHeader, name: str) -> None:
         raise RestoreRefused(f"{name} comes from a cluster without partitions")
 
 
-@contextmanager
+@contextlib.contextmanager
 def _staging(data: Path) -> Iterator[Path]:
     """A directory that becomes ``data`` at the end, or nothing."""
     staging = data.with_name(data.name + STAGING_SUFFIX)
@@ -260,14 +260,12 @@ class _Loading:
 
     def run(self) -> int:
         """The number of items, when all rows are durable."""
-        engine = RocksEngine(self._path, Config())
         try:
-            self._load(engine)
-            engine.flush()
+            with contextlib.closing(RocksEngine(self._path, Config())) as engine:
+                self._load(engine)
+                engine.flush()
         except EngineDamage as error:
             raise RestoreRefused(f"cannot write {self._path}: {error.reason}") from error
-        finally:
-            engine.close()
         missing = [
             group
             for group, place in self.places.items()

@@ -8,7 +8,8 @@ files. On top of that the rows have to be what the state machine writes (``kv/ro
     and none is in the future;
 *   every event above the compacted revision is the current version of its key or has a history row;
 *   a history row that can still be read leads to its bytes;
-*   a session row belongs to an entry that was applied.
+*   a session row belongs to an entry that was applied;
+*   a row of the catalog parses.
 
 What compaction has forgotten and not yet cleared away may be there or not: it is not looked at.
 
@@ -19,9 +20,9 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
-from kvorum_proto.command_pb2 import SetMember
+from kvorum_proto.command_pb2 import ExpectedMember, GroupReport, MemberInfo, Placement
 from kvorum_server.kv.rows import (
     EVENT,
     EVENT_KEY,
@@ -55,6 +56,13 @@ PROGRESS_ROWS = 10_000
 """Rows between two signs of life."""
 
 _TABLES = {table.value: table for table in Table}
+_CATALOG_ROWS: dict[Table, type[Message]] = {
+    Table.MEMBER: MemberInfo,
+    Table.EXPECTED_MEMBER: ExpectedMember,
+    Table.REMOVED_MEMBER: MemberInfo,
+    Table.PLACEMENT: Placement,
+    Table.REPORT: GroupReport,
+}
 
 
 class Wrong(Exception):
@@ -76,7 +84,7 @@ class RowCheck:
             Table.HISTORY: self._history,
             Table.EVENT: self._event,
             Table.SESSION: self._session,
-            Table.MEMBER: _member,
+            **{table: _parses(message) for table, message in _CATALOG_ROWS.items()},
         }
 
     def run(self, advanced: Callable[[int], None]) -> None:
@@ -262,10 +270,13 @@ def _events(row: bytes) -> Iterator[tuple[int, tuple[int, bytes, bytes]]]:
         offset = end
 
 
-def _member(rest: bytes, row: bytes) -> None:
-    try:
-        member = SetMember.FromString(row)
-    except DecodeError:
-        raise Wrong("it does not parse as a member") from None
-    if member.identity.to_bytes(8, "big") != rest:
-        raise Wrong(f"it describes {member.identity:016x}")
+def _parses(message: type[Message]) -> Callable[[bytes, bytes], None]:
+    """The check of a catalog's row, which is one message."""
+
+    def check(_: bytes, row: bytes) -> None:
+        try:
+            message.FromString(row)
+        except DecodeError:
+            raise Wrong(f"it does not parse as {message.__name__}") from None
+
+    return check

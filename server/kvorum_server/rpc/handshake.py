@@ -6,7 +6,10 @@ final and stops (its operator is watching its first start); a node that belongs 
 it and goes on, so that no stranger can stop a healthy member.
 
 A data directory counts its starts and every process draws a number, so that two processes on copies
-of one directory are told apart as soon as one peer has heard both.
+of one directory are told apart as soon as one peer has heard both. Nodes also tell each other how
+far their logs are durable, in the hello and once a second while they grow: a directory that comes
+back and ends before that is an old copy, with votes and entries missing, and is not let in. Peers
+keep this in memory: they recognise a copy as long as they live, not after a restart of their own.
 
 The certificate that a fresh node takes over is made once, by the first-named initial node, when
 all have reported (see ``placement/bootstrap.py``).
@@ -14,7 +17,7 @@ all have reported (see ``placement/bootstrap.py``).
 
 from dataclasses import dataclass
 
-from kvorum_proto.peer_pb2 import Bootstrap, PeerHello
+from kvorum_proto.peer_pb2 import Bootstrap, LogPosition, PeerHello
 from kvorum_server.types import Contact
 
 WIRE_VERSION_MIN = 1
@@ -41,6 +44,8 @@ class Self:
     bootstrap: Bootstrap | None
     process: int = 0
     """Drawn anew at every start."""
+    log_end: tuple[int, int] = (0, 0)
+    """Segment and offset up to which its write-ahead log is durable."""
     address: str = ""
     joining: bool = False
     """Whether it was started to join a running cluster."""
@@ -66,11 +71,25 @@ class Self:
             process=self.process,
             address=self.address,
             joining=self.joining,
+            log_end=LogPosition(segment=self.log_end[0], offset=self.log_end[1]),
         )
 
 
-def judge(own: Self, other: PeerHello, before: PeerHello | None = None) -> None:
-    """Raises Refused unless the two may speak. ``before``: the last hello of the same identity.
+def position(message: LogPosition) -> tuple[int, int]:
+    """A place in a log as a pair that can be compared."""
+    return message.segment, message.offset
+
+
+def judge(
+    own: Self,
+    other: PeerHello,
+    before: PeerHello | None = None,
+    reached: tuple[int, int] = (0, 0),
+) -> None:
+    """Raises Refused unless the two may speak.
+
+    ``before`` is the last hello of the same identity, ``reached`` the furthest place in its log
+    that it has ever told this process of.
 
     >>> own = Self("n1", 7, 1, 1, b"hash", None)
     >>> try:
@@ -99,6 +118,12 @@ def judge(own: Self, other: PeerHello, before: PeerHello | None = None) -> None:
         raise Refused(
             f"another process runs with the identity of {other.name}: one data directory is an old "
             "or second copy of the other; stop one of them and remove its copy"
+        )
+    if position(other.log_end) < reached:
+        raise Refused(
+            f"the data directory of {other.name} is an old copy: its log ends before what "
+            f"{other.name} had made durable, so it may have forgotten votes and entries; give it "
+            f"an empty --data directory and run `kvorum member replace {other.name}`"
         )
     if own.bootstrap is None:
         _judge_as_fresh(own, other)

@@ -25,7 +25,13 @@ from typing import Protocol
 import grpc
 import grpc.aio
 
-from kvorum_proto.peer_pb2 import Bootstrap, InitialMember, PeerFrame, PeerHello
+from kvorum_proto.peer_pb2 import (
+    Bootstrap,
+    InitialMember,
+    LogPosition,
+    PeerFrame,
+    PeerHello,
+)
 from kvorum_server.config import Config
 from kvorum_server.consensus import PROTOCOLS
 from kvorum_server.events import (
@@ -46,6 +52,7 @@ from kvorum_server.rpc.handshake import (
     Self,
     is_member,
     judge,
+    position,
 )
 from kvorum_server.rpc.pipe import Pipe, Stream
 from kvorum_server.types import AppendRequest, Contact, Envelope, NodeId, SnapshotChunk
@@ -149,6 +156,7 @@ class Peers:
         self._reported: set[NodeId] = set()
         self._fresh: dict[str, NodeId] = {}
         self._hellos: dict[NodeId, PeerHello] = {}
+        self._reached: dict[NodeId, tuple[int, int]] = {}
         self._refused_by: set[str] = set()
         self._told: dict[tuple[str, str], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -203,6 +211,13 @@ class Peers:
         if pipe is None or pipe.waiting_bytes > self._config.peer_outbox_bytes_max:
             return
         pipe.put(envelopes, sum(map(envelope_bytes, envelopes)))
+
+    def tell_log_end(self) -> None:
+        """This node's log has grown: its peers will know an older copy of it."""
+        segment, offset = self._myself().log_end
+        frame = PeerFrame(log_end=LogPosition(segment=segment, offset=offset)).SerializeToString()
+        for pipe in self._pipes.values():
+            pipe.put(frame, len(frame))
 
     def announce(self) -> None:
         """The certificate of the cluster is durable here: who is connected should have it, too."""
@@ -359,8 +374,10 @@ class Peers:
         """A peer has introduced itself; the first-named node may now be able to found the
         cluster, and one that is expected may be let in. Raises Refused.
         """
-        judge(self._myself(), hello, self._hellos.get(hello.identity))
+        reached = self._reached.get(hello.identity, (0, 0))
+        judge(self._myself(), hello, self._hellos.get(hello.identity), reached)
         self._hellos[hello.identity] = hello
+        self._reached[hello.identity] = position(hello.log_end)
         self._refused_by.discard(hello.name)
         if hello.fresh and not self._may_exchange(hello):
             introduced = Introduced(
@@ -415,6 +432,8 @@ class Peers:
             frame = parse_frame(data)
             if frame.HasField("bootstrap"):
                 self._certificate(frame.bootstrap, frame.members)
+            if frame.HasField("log_end"):
+                self._reached[identity] = max(self._reached[identity], position(frame.log_end))
             if frame.envelopes:
                 self._post(Received(identity, tuple(map(envelope_from_proto, frame.envelopes))))
 
