@@ -100,6 +100,10 @@ simulate: $(INSTALLED) ## Run the simulator on SEEDS=200 seeds
 chaos: $(INSTALLED) ## Strike at real nodes in network namespaces; needs root (ARGS="--minutes 60 --nodes 5")
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
+.PHONY: campaign
+campaign: $(INSTALLED) ## Run 5,000 seeds on all cores, then every canary (ARGS="--hours 8 --report NAME" ...)
+	@$(BIN)/python -m tests.simulator.campaign $(ARGS)
+
 .PHONY: bench
 bench: $(INSTALLED) $(BENCH_READY) ## Measure on this machine, beside etcd if it is installed (ARGS="failover" ...)
 	@$(BIN)/python -m tests.bench --etcd-python $(BENCH_VENV)/bin/python $(ARGS)

@@ -1,8 +1,8 @@
-"""The verbs for the cluster itself: status, member list, compact.
+"""The verbs for the cluster itself: status and compact.
 
 ``status`` asks nodes one by one and needs no quorum, because it is most wanted when there is none:
 it asks the given endpoints and every node that those name, and shows who does not answer and why.
-The other two are ordinary requests.
+The other is an ordinary request. Members have a module of their own.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ from kvorum_cli.settings import (
     Number,
     Settings,
     Verb,
-    Verbs,
     call,
     settings,
-    show_help_without_verb,
 )
 
 if TYPE_CHECKING:
@@ -92,7 +90,9 @@ async def ask_nodes(client: AsyncClient, chosen: Settings) -> list[NodeView]:
             dict.fromkeys(
                 member.address
                 for member in members
-                if member.address not in asked and member.identity not in known
+                if member.address not in asked
+                and member.identity not in known
+                and not member.expected
             )
         )
     views: dict[int | str, NodeView] = {}
@@ -169,36 +169,6 @@ def _json_node(address: str, node: NodeStatus) -> dict[str, object]:
     fields = dataclasses.asdict(node)
     del fields["endpoint"]
     return {**fields, "address": address, "cluster_id": node.cluster_id.hex()}
-
-
-@click.group(cls=Verbs)
-@click.pass_context
-def member(context: click.Context) -> None:
-    """List the members of the cluster."""
-    show_help_without_verb(context)
-
-
-@member.command("list", cls=Verb, examples="kvorum member list --output json")
-def member_list() -> None:
-    """List the nodes: name, address, identity."""
-    members = sorted(call(lambda client: client.members()), key=lambda node: node.name)
-    if settings().json:
-        write_json(
-            {
-                "members": [
-                    {
-                        "name": node.name,
-                        "address": node.address,
-                        "identity": f"{node.identity:016x}",
-                        "supported_level": node.supported_level,
-                    }
-                    for node in members
-                ]
-            }
-        )
-        return
-    for node in members:
-        write_line(f"{node.name}\t{node.address}\t{node.identity:016x}")
 
 
 @click.command(

@@ -19,10 +19,11 @@ import click
 
 from kvorum_cli.backup import backup
 from kvorum_cli.bench import bench
-from kvorum_cli.cluster import compact, member, status
+from kvorum_cli.cluster import compact, status
 from kvorum_cli.completion import completion
 from kvorum_cli.exits import Exit, OutputClosed, Stop
 from kvorum_cli.kv import cas, delete, get, incr, put, scan
+from kvorum_cli.member import member
 from kvorum_cli.output import write_note
 from kvorum_cli.settings import Verbs, show_help_without_verb
 from kvorum_cli.txn import txn
@@ -31,8 +32,8 @@ from kvorum_cli.verify import verify
 
 PROGRAM = "kvorum"
 VERBS = (
-    up, down, put, get, delete, scan, cas, incr, txn, status, member, compact, verify, backup, bench,
-    completion,
+    up, down, put, get, delete, scan, cas, incr, txn, status, member, compact, verify, backup,
+    bench, completion,
 )  # fmt: skip
 
 

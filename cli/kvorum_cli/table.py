@@ -21,14 +21,20 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from kvorum import GroupStatus, NodeStatus
+    from kvorum import ClusterStatus, GroupStatus, Membership, NodeStatus
 
 CATALOG_GROUP = 0
 HEALTHY = "healthy"
 CATCHING_UP_LAG = 1000
 """A follower this many entries behind would need a while to lead."""
 PLAIN_WIDTH = 1000
-_STYLES = {HEALTHY: "green", "starting": "yellow", "catching up": "yellow"}
+_STYLES = {
+    HEALTHY: "green",
+    "starting": "yellow",
+    "catching up": "yellow",
+    "leaving": "yellow",
+    "expected": "yellow",
+}
 _SIZES = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -138,6 +144,61 @@ def node_table(views: Iterable[NodeView]) -> Table:
     for view in views:
         row = node_row(view)
         table.add_row(*row[:-1], _styled(row[-1]))
+    return table
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """A member, or a node that is expected, as ``kvorum member list`` shows it."""
+
+    name: str
+    address: str
+    role: str
+    state: str
+    lag: int | None = None
+    identity: str = ""
+    supported_level: int | None = None
+    replaces: str = ""
+
+
+def member_views(membership: Membership, status: ClusterStatus) -> list[MemberView]:
+    """Everybody whom the catalog knows, by name; those who are expected last."""
+    nodes = {node.identity: node for node in status.nodes}
+    views = []
+    for member in membership.members:
+        view = NodeView(member.name, member.address, nodes.get(member.identity))
+        lags = [group.lag for group in view.groups if group.role != "leader"]
+        views.append(
+            MemberView(
+                member.name,
+                member.address,
+                "learner" if member.learner else "voter",
+                "leaving" if member.leaving else view.state,
+                max(lags, default=None),
+                f"{member.identity:016x}",
+                member.supported_level,
+            )
+        )
+    expected = [
+        MemberView(
+            one.name,
+            one.address,
+            "learner" if one.learner else "voter",
+            f"expected, replaces {one.replaces}" if one.replaces else "expected",
+            replaces=one.replaces,
+        )
+        for one in membership.expected
+    ]
+    return sorted(views, key=lambda view: view.name) + expected
+
+
+def member_table(views: Iterable[MemberView]) -> Table:
+    """NAME ADDRESS ROLE LAG IDENTITY STATE."""
+    table = _table("NAME", "ADDRESS", "ROLE", ">LAG", "IDENTITY", "STATE")
+    for view in views:
+        lag = "-" if view.lag is None else str(view.lag)
+        identity = view.identity or "-"
+        table.add_row(view.name, view.address, view.role, lag, identity, _styled(view.state))
     return table
 
 

@@ -7,11 +7,17 @@ so a second ``verify`` after that should find nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from kvorum_cli.exits import Exit, Stop
 from kvorum_cli.output import write_json, write_line
 from kvorum_cli.settings import Verb, call, settings
+
+if TYPE_CHECKING:
+    from kvorum import StateComparison
 
 VERIFY_SECONDS = 60.0
 """Hashing all rows takes a while; ``--timeout`` may give it longer."""
@@ -30,21 +36,15 @@ def verify() -> None:
     Exits with 3 when replicas differ.
     """
     timeout = max(VERIFY_SECONDS, settings().timeout_seconds)
-    found = call(lambda client: client.compare_states(timeout=timeout))
-    if settings().json:
-        write_json(
-            {
-                "groups": [
-                    {
-                        "group": comparison.group,
-                        "leader": comparison.leader,
-                        "differs": comparison.differs,
-                        "finding": comparison.finding,
-                    }
-                    for comparison in found
-                ]
-            }
-        )
+    tell(call(lambda client: client.compare_states(timeout=timeout)), as_json=settings().json)
+
+
+def tell(found: Sequence[StateComparison], *, as_json: bool) -> None:
+    """Shows what was found; raises Stop when replicas differ."""
+    if as_json:
+        from dataclasses import asdict
+
+        write_json({"groups": [asdict(comparison) for comparison in found]})
     else:
         for comparison in found:
             write_line(f"group {comparison.group}: {comparison.finding}")

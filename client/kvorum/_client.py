@@ -480,9 +480,10 @@ class AsyncClient:
         A replica that differs from a quorum is given a new state by the cluster itself. Takes as
         long as reading all rows slowly; raises Unavailable when a group comes to no result.
         """
-        await self._caller.table("compare_states", timeout)
+        await self._caller.table("compare_states", None)
+        answer_timeout = self._caller.timeout
         return await _cluster.compare_states(
-            self._caller.dispatcher.addresses(), timeout or self._caller.timeout
+            self._caller.dispatcher.addresses(), answer_timeout, timeout or answer_timeout
         )
 
 

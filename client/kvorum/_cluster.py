@@ -100,12 +100,14 @@ async def cluster_status(endpoints: Sequence[str], timeout: float) -> ClusterSta
     return ClusterStatus(tuple(nodes.values()), tuple(unreachable))
 
 
-async def compare_states(endpoints: Sequence[str], timeout: float) -> tuple[StateComparison, ...]:
-    """Has the replicas of every group compare their states. Raises Unavailable when a group comes
-    to no result in time.
+async def compare_states(
+    endpoints: Sequence[str], timeout: float, patience: float
+) -> tuple[StateComparison, ...]:
+    """Has the replicas of every group compare their states. Nodes answer within ``timeout``
+    seconds; raises Unavailable when a group has no result within ``patience``.
     """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout
+    deadline = loop.time() + patience
     before = _comparisons(await cluster_status(endpoints, timeout))
     question = wire.CompareRequest().SerializeToString()
     for endpoint in {endpoint for endpoint, _, _ in before.values()}:
@@ -127,7 +129,7 @@ async def compare_states(endpoints: Sequence[str], timeout: float) -> tuple[Stat
             )
         if loop.time() >= deadline:
             what = f"group {missing[0]} gave no result" if missing else "no node leads a group"
-            raise Unavailable(f"{what} within {timeout:g} s; try again")
+            raise Unavailable(f"{what} within {patience:g} s; try again")
         await asyncio.sleep(COMPARE_POLL_SECONDS)
 
 

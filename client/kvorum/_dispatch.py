@@ -230,9 +230,7 @@ class Dispatcher:
         requeue(again)
 
     def received(self, link: Link, frame: ServerFrame, now: float) -> None:
-        """Answers, perhaps with news of the cluster. Raises ProtocolViolation when one of them is no
-        answer to what was asked.
-        """
+        """Answers, and news. Raises ProtocolViolation when one is no answer to what was asked."""
         link.suspect = False
         if frame.HasField("hello"):
             self._learn(frame.hello)

@@ -3,8 +3,8 @@
 An operator says what shall be; the cluster gets there by itself, one small and safe step after the
 other (joint consensus; a newcomer votes only when it has caught up). So these calls return when the
 catalog has noted the wish, and :func:`membership` tells how far it has come: ``settled`` is true
-once every group has the members that it shall have. All of them are idempotent: after UnknownOutcome
-simply ask again.
+once every group has the members that it shall have. All of them are idempotent: after
+UnknownOutcome simply ask again.
 
 They need no session. The commands change tables of the catalog, and the same wish twice is one.
 """
@@ -84,7 +84,7 @@ async def replace_member(
 
 
 async def promote_member(self: "AsyncClient", name: str, *, timeout: float | None = None) -> None:
-    """A learner shall vote. Raises InvalidRequest when there is no such member, or too many vote."""
+    """A learner shall vote. Raises InvalidRequest when nobody has that name, or too many vote."""
     submission = Submission()
     submission.promote_member.name = name
     await _change(self, submission, timeout)

@@ -2,8 +2,8 @@
 
 A round of comparison, one at a time in a group:
 
-1.  The leader proposes ``hash_state``: every ``state_hash_interval_ms`` of log time if commands have
-    changed something since the round before, and when an operator asks.
+1.  The leader proposes ``hash_state``: every ``state_hash_interval_ms`` of log time if there were
+    commands since the round before, and when an operator asks.
 2.  Each replica that applies it stops applying for the rest of that turn. At the turn's end, its
     rows written, it takes a view: exactly the state after that entry, on every replica.
 3.  It folds the view into a hash, a slice a tick (see ``state_hash.py``), and tells the leader,
@@ -205,9 +205,12 @@ class Comparison:
         if leader == replica.replica:
             if self._is_under_way:
                 self._judge_when_due(replica, own, connected, outbox)
-        elif leader is not None and self._own_ticks % RESEND_TICKS == 0:
-            if self._own_ticks < RESENDS * RESEND_TICKS:
-                replica.send(leader, own, outbox)
+        elif (
+            leader is not None
+            and self._own_ticks % RESEND_TICKS == 0
+            and self._own_ticks < RESENDS * RESEND_TICKS
+        ):
+            replica.send(leader, own, outbox)
 
     def is_damaged(self, replica: "Replica", source: ReplicaId, told: StateDamage) -> bool:
         """Whether the leader is right that this replica's state differs from the quorum's."""

@@ -19,6 +19,8 @@ class Ticked:
     """A tick has passed. ``free_bytes`` is the free disk space, as the shell last saw it."""
 
     free_bytes: int
+    engine_is_behind: bool = False
+    """Whether the engine has more rows in memory than it should before they are on disk."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class Host:
         self.peers: set[NodeId] = set()
         self._now = 0
         self._cleared: GroupId = 0
+        self._engine_is_behind = False
         self._active: dict[GroupId, Replica] = {}
         self._overlay = Overlay(engine)
         self._replicas = Replicas(
@@ -144,7 +145,9 @@ class Host:
         """Takes in what has happened up to ``now`` (monotonic milliseconds, sampled after the
         events).
         """
-        outbox = Outbox(allowance=Allowance.of(self.config), records=self._replicas.take_unwritten())
+        outbox = Outbox(
+            allowance=Allowance.of(self.config), records=self._replicas.take_unwritten()
+        )
         self._now = now
         for replica in self._active.values():
             replica.at(now)
@@ -183,16 +186,19 @@ class Host:
         Applying a large entry takes milliseconds. Messages and records of this turn leave first:
         the next turn, which follows at once, applies. A follower also lets its write become durable
         and be acknowledged before: the leader waits for that, nobody for what a follower applies.
+        It does not apply at all while its engine is behind; a leader's clients are refused instead.
         """
         leaving = bool(outbox.records or outbox.urgent or outbox.messages)
         for replica in self._active.values():
             if replica.has_backlog:
                 held_up = leaving or self._is_held_up(replica)
+                if self._engine_is_behind and not replica.is_leader:
+                    continue
                 if not held_up or not replica.wait_with_backlog():
                     replica.apply(outbox)
 
     def _is_held_up(self, replica: Replica) -> bool:
-        return bool(self._writes) and not replica.is_leader
+        return (bool(self._writes) or self._engine_is_behind) and not replica.is_leader
 
     def _activate(self, replica: Replica) -> Replica:
         """A replica that an event concerns takes part in the turn; the others cost nothing."""
@@ -224,6 +230,7 @@ class Host:
                         replica, event.connection, event.ids, event.queries, outbox
                     )
             case Ticked():
+                self._engine_is_behind = event.engine_is_behind
                 self._tick(event.free_bytes, outbox)
             case PeerConnected():
                 self.peers.add(event.peer)

@@ -2,8 +2,8 @@
 
 A state is a function of its log, so a replica whose log was never cut makes it again by itself.
 Where the log was cut, the peers have what is missing: the replica starts *rebuilding*, keeps its
-identity, log and vote, and gets a snapshot (see ``transfer.py``). Only where no other voter exists is
-nothing to be done but to restore a backup, and that has to be said before anything is moved.
+identity, log and vote, and gets a snapshot (see ``transfer.py``). Where no other voter exists, only
+a backup helps, and that has to be said before anything is moved.
 
 That a state is lost is durable from the first write on (``StateLost``), so a crash on the way comes
 back rebuilding and never serves what is half there.

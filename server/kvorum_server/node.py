@@ -304,7 +304,8 @@ class Node:
         if not counts:
             self._log.warning("stood still", seconds=round(self._pace.lag_seconds, 3))
             return
-        self.post(Ticked(self._free_bytes if self._log_writer.has_reserve else 0))
+        free_bytes = self._free_bytes if self._log_writer.has_reserve else 0
+        self.post(Ticked(free_bytes, self._engine_is_behind))
 
     def _look_around(self) -> None:
         """What needs a look now and then: disk space, the log, what clients and peers are told."""

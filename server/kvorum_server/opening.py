@@ -86,9 +86,7 @@ def leave_note(config: Config, error: StorageError) -> None:
 def _open(config: Config, recovered: Recovered) -> tuple[RocksEngine, Host]:
     engine = RocksEngine(config.data / STATE_DIRECTORY, config)
     try:
-        host = Host(
-            config=config, engine=engine, recovered=recovered, randomness=random.Random()
-        )
+        host = Host(config=config, engine=engine, recovered=recovered, randomness=random.Random())
     except StorageError:
         engine.close()
         raise

@@ -40,7 +40,9 @@ def node_status(node: "Node") -> StatusResponse:
         if not (host.disk_full or replica.consensus.status().quorum_has_room):
             alarms.append(f"group {group} refuses writes: no quorum of its disks has room")
         if replica.consensus.rebuilding:
-            alarms.append(f"group {group}: rebuilding the state, a snapshot of the leader is awaited")
+            alarms.append(
+                f"group {group}: rebuilding the state, a snapshot of the leader is awaited"
+            )
         verdict = replica.comparison.verdict
         if replica.is_leader and verdict is not None and verdict.differs:
             alarms.append(f"group {group}: {verdict.describe()}")

@@ -12,9 +12,9 @@ last chunk. A transfer is over when the follower acknowledges the index, or when
 ``snapshot_timeout_ticks``: then the follower is probed again and, if need be, gets a new one.
 
 *For a lost state.* A replica that lost its state asks for a snapshot, again and again, and goes on
-acknowledging entries meanwhile. What it has matched tells nothing, so its transfer is over with the
-last chunk acknowledged; if that did not help, it asks again. It installs any snapshot from which its
-log leads on, be it older than what is committed.
+acknowledging entries meanwhile. What it has matched tells nothing, so its transfer is over when the
+last chunk is acknowledged; if that did not help, it asks again. It installs any snapshot from which
+its log leads on, be it older than what is committed.
 """
 
 from collections.abc import Callable
@@ -77,7 +77,7 @@ class Transfers:
             self._wanted.add(target)
 
     def begin_rebuild(self, replica: "Replica", target: ReplicaId, wanted: SnapshotWanted) -> None:
-        """A follower has lost its state. One that is being sent a snapshot already gets no other."""
+        """A follower has lost its state; one that is being sent a snapshot gets no second one."""
         configuration = replica.consensus.configuration
         if not replica.is_leader or wanted.term != replica.consensus.term:
             return

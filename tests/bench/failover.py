@@ -21,7 +21,7 @@ from tests.bench.systems import ClientProcess, KvorumSystem, Stage
 from tests.integration.cluster import NodeProcess, eventually
 
 IN_FLIGHT = 64
-LOAD_SECONDS = 3.0
+LOAD_SECONDS = 4.0
 STRIKE_AFTER_SECONDS = (0.7, 1.3)
 """Bounds of the random time after which the leader is struck; ticks must not fall into step."""
 KEYS = 10_000
@@ -87,7 +87,7 @@ async def _strike(
     finally:
         blow.undo(victim)
     ends = [(end - begin, end) for begin, end in measurement.silences_ns if end > struck_ns]
-    assert ends, "the load ended before the blow"
+    assert ends, f"nothing was acknowledged after the blow at {struck_ns}: {measurement}"
     _, again_ns = max(ends)
     return Outage(
         milliseconds=(again_ns - struck_ns) / 1e6,

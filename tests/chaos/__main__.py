@@ -26,7 +26,7 @@ from tests.chaos.campaign import Run, conduct
 from tests.chaos.cluster import Settings, node_names
 from tests.chaos.failover import KINDS, outages_of
 from tests.chaos.nemesis import plan
-from tests.chaos.network import enter, missing, network
+from tests.chaos.network import Network, enter, missing, network
 
 CLIENT_HOSTS = ("c1", "c2")
 CONTROL_HOST = "control"
@@ -44,23 +44,35 @@ def main(arguments: Sequence[str]) -> int:
     # starts it in the background makes it deaf to the first.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))
-    names = node_names(options.nodes)
-    with network((*names, *CLIENT_HOSTS, CONTROL_HOST), options.seed) as made:
+    # One host more than nodes: where members can move to.
+    hosts = (*node_names(options.nodes + 1), *CLIENT_HOSTS, CONTROL_HOST)
+    with network(hosts, options.seed) as made:
         enter(made.topology.namespace(CONTROL_HOST))
         if options.what == "failover":
-            with tempfile.TemporaryDirectory(prefix="kvorum-chaos-") as name:
-                work = outages_of(options.kind, made, names, options.times, progress(), Path(name))
-                show_outages(options.kind, [one.milliseconds for one in asyncio.run(work)])
-            return 0
-        seconds = options.seconds or options.minutes * 60
-        directory = options.report or Path(f"chaos-report-{options.seed}")
-        directory.mkdir(parents=True, exist_ok=True)
-        settings = Settings(nodes=options.nodes, disk_bytes=options.disk_mebibytes << 20)
-        schedule = plan(options.seed, seconds)
-        print(f"seed {options.seed}: {len(schedule)} faults in {seconds:g} s", flush=True)
-        run = Run(seed=options.seed, seconds=seconds, settings=settings, schedule=schedule)
-        evidence = asyncio.run(conduct(made, CLIENT_HOSTS, directory, run, progress()))
-    remove_mount_points(directory, names)
+            return failover(options, made)
+        return campaign(options, made)
+
+
+def failover(options: argparse.Namespace, made: Network) -> int:
+    """Measures outages and shows them."""
+    names = node_names(options.nodes)
+    with tempfile.TemporaryDirectory(prefix="kvorum-chaos-") as name:
+        work = outages_of(options.kind, made, names, options.times, progress(), Path(name))
+        show_outages(options.kind, [one.milliseconds for one in asyncio.run(work)])
+    return 0
+
+
+def campaign(options: argparse.Namespace, made: Network) -> int:
+    """Strikes, judges, reports."""
+    seconds = options.seconds or options.minutes * 60
+    directory = options.report or Path(f"chaos-report-{options.seed}")
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = Settings(nodes=options.nodes, disk_bytes=options.disk_mebibytes << 20)
+    schedule = plan(options.seed, seconds)
+    print(f"seed {options.seed}: {len(schedule)} faults in {seconds:g} s", flush=True)
+    run = Run(seed=options.seed, seconds=seconds, settings=settings, schedule=schedule)
+    evidence = asyncio.run(conduct(made, CLIENT_HOSTS, directory, run, progress()))
+    remove_mount_points(directory, node_names(options.nodes + 1))
     path = report.write(evidence, directory)
     print(f"\n{report.verdict(evidence)}\nreport: {path.resolve()}", flush=True)
     return 0 if evidence.passed else 1

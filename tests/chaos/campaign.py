@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvorum import KvorumError
 from tests.chaos.checks import Judgement, judge
 from tests.chaos.clients import Progress, attempt
 from tests.chaos.cluster import ClientProcess, Nodes, Settings, running_nodes, start_clients
@@ -23,7 +24,7 @@ from tests.chaos.node_logs import Reign
 from tests.chaos.records import Record, read
 from tests.chaos.workload import LEDGER, generation_of, scan_of
 
-RECOVERY_SECONDS_MAX = 20.0
+RECOVERY_SECONDS_MAX = 30.0
 RESIDENT_BYTES_MAX = 1 << 30
 INSPECTION_SECONDS = 0.25
 WORKERS = 5
@@ -53,6 +54,7 @@ class Evidence:
     records: tuple[Record, ...]
     blows: tuple[Blow, ...]
     reigns: tuple[Reign, ...]
+    starts: dict[str, tuple[int, ...]]
     resident_bytes_max: dict[str, int]
     judgement: Judgement
     violations: tuple[str, ...]
@@ -96,7 +98,13 @@ async def conduct(
             await asyncio.gather(*(client.end() for client in clients))
         records = read(client.history for client in clients)
         tell(f"{len(records)} operations; the last reads and the verdict")
-        final, ledger = await _final_reads(nodes, records)
+        final: list[Record] = []
+        ledger: dict[bytes, bytes] | None = None
+        try:
+            final, ledger = await _final_reads(nodes, records)
+        except Unwell as unwell:
+            violations.append(str(unwell))
+        (directory / "final.jsonl").write_text("".join(record.line() for record in final))
         nodes.inspect()
         for name in nodes.names:
             await nodes.terminate(name)
@@ -112,6 +120,7 @@ async def conduct(
             records=tuple(records),
             blows=tuple(sorted(conductor.blows, key=lambda blow: blow.begin_ns)),
             reigns=tuple(reign for log in nodes.logs.values() for reign in log.reigns),
+            starts={name: tuple(log.starts) for name, log in nodes.logs.items()},
             resident_bytes_max=nodes.resident_bytes_max,
             judgement=judgement,
             violations=tuple(violations),
@@ -126,7 +135,7 @@ async def working_clients(
     clients: list[ClientProcess] = []
     try:
         for number, host in enumerate(hosts):
-            history = directory / f"{host}.history"
+            history = directory / f"{host}.jsonl"
             numbers = (number * 100, WORKERS, seed)
             clients.append(
                 await start_clients(network, host, nodes.cluster.endpoints, history, numbers)
@@ -198,14 +207,21 @@ async def _recover(clients: Sequence[ClientProcess], healed_ns: int) -> None:
 async def _final_reads(
     nodes: Nodes, records: Sequence[Record]
 ) -> tuple[list[Record], dict[bytes, bytes]]:
-    """What every generation and the ledger hold when all is over, linearizable reads as before."""
+    """What every generation and the ledger hold when all is over, linearizable reads as before.
+
+    Raises Unwell when nobody can read.
+    """
     generations = {generation_of(record.operation) for record in records} - {None}
-    async with nodes.cluster.client() as kv:
-        final = [
-            await attempt(kv, FINAL_CLIENT, scan_of(generation))
-            for generation in sorted(filter(None, generations))
-        ]
-        ledger = {item.key: item.value async for item in kv.scan(prefix=LEDGER)}
+    final: list[Record] = []
+    try:
+        async with nodes.cluster.client() as kv:
+            ledger = {item.key: item.value async for item in kv.scan(prefix=LEDGER)}
+            for generation in sorted(filter(None, generations)):
+                final.append(await attempt(kv, FINAL_CLIENT, scan_of(generation)))
+                if final[-1].error:
+                    raise Unwell(f"the last reads failed: {final[-1].error}")
+    except KvorumError as error:
+        raise Unwell(f"the last reads failed: {error}") from None
     return final, ledger
 
 

@@ -52,14 +52,17 @@ class Judgement:
 
 
 def judge(
-    records: Sequence[Record], final: Sequence[Record], ledger: Mapping[bytes, bytes]
+    records: Sequence[Record], final: Sequence[Record], ledger: Mapping[bytes, bytes] | None
 ) -> Judgement:
-    """Judges all records of a run; ``final`` are the last reads, ``ledger`` what it holds then."""
+    """Judges all records of a run; ``final`` are the last reads, ``ledger`` what it holds then.
+
+    None: nobody could read it, and nothing is known of it.
+    """
     verdicts = {
         generation: search(calls, Model.unnumbered(), STEPS_MAX)
         for generation, calls in sorted(histories([*records, *final]).items())
     }
-    lost = list(lost_writes(records, ledger))
+    lost = [] if ledger is None else list(lost_writes(records, ledger))
     stale = list(stale_reads([*records, *final]))
     return Judgement(
         operations=len(records),

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from tests.chaos.clients import Progress
 from tests.chaos.disks import Disk
 from tests.chaos.network import Network, environment, launcher
 from tests.chaos.node_logs import NodeLog, leader_of
-from tests.integration.cluster import PATIENCE_SECONDS, Cluster, NodeProcess
+from tests.integration.cluster import PATIENCE_SECONDS, Cluster, NodeProcess, Place
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CLIENT_PROCESS_LINES_MAX = 1 << 16
@@ -54,7 +55,8 @@ class Nodes:
     """The nodes of a run, to be struck by name."""
 
     def __init__(self, network: Network, directory: Path, settings: Settings) -> None:
-        names = node_names(settings.nodes)
+        *names, self.spare = node_names(settings.nodes + 1)
+        self._network, self._directory, self._settings = network, directory, settings
         self.cluster = Cluster(
             directory,
             settings.nodes,
@@ -63,10 +65,11 @@ class Nodes:
         )
         self.by_name = {node.name: node for node in self.cluster.nodes}
         offset_ns = time.monotonic_ns() - time.time_ns()
-        self.logs = {n.name: NodeLog(n.name, n.log_path, offset_ns) for n in self.cluster.nodes}
+        hosts = [*names, self.spare]
+        self.logs = {name: NodeLog(name, directory / f"{name}.log", offset_ns) for name in hosts}
         self.disks = {
-            node.name: Disk(node.data, network.topology.prefix, settings.disk_bytes)
-            for node in self.cluster.nodes
+            name: Disk(directory / name, network.topology.prefix, settings.disk_bytes)
+            for name in hosts
             if settings.disk_bytes
         }
         self.resident_bytes_max: dict[str, int] = {}
@@ -87,8 +90,12 @@ class Nodes:
 
     @property
     def names(self) -> list[str]:
-        """All nodes."""
-        return list(self.by_name)
+        """All members; not the spare."""
+        return [name for name in sorted(self.logs) if name != self.spare]
+
+    def place(self, name: str) -> Place:
+        """Where a node runs, or would run."""
+        return self._network.place(name)
 
     def leader(self) -> str | None:
         """Who leads, as far as the logs tell."""
@@ -107,11 +114,18 @@ class Nodes:
         self.logs[name].ended(time.monotonic_ns())
 
     async def terminate(self, name: str) -> None:
-        """SIGTERM, and waits for the end, which must be a good one."""
-        self._down_by_order.add(name)
+        """SIGTERM, and waits for the end, which must be a good one; nothing if it has ended."""
         node = self.by_name[name]
+        if name in self._down_by_order or not node.running:
+            return
+        self._down_by_order.add(name)
         node.signal(signal.SIGTERM)
-        code = await asyncio.to_thread(node.wait)
+        try:
+            code = await asyncio.to_thread(node.wait)
+        except subprocess.TimeoutExpired:
+            self.violations.append(f"{name} did not end within {PATIENCE_SECONDS:g} s of SIGTERM")
+            node.kill()
+            return
         self.logs[name].read()
         if code and (self.logs[name].serving or code != -signal.SIGTERM):
             self.violations.append(f"{name} ended with code {code} after SIGTERM")
@@ -129,6 +143,37 @@ class Nodes:
         if self.by_name[name].running:
             self.by_name[name].signal(number)
 
+    # --- Members that come and go ---
+
+    def expect_end(self, name: str) -> None:
+        """A node is going to be told that it is no member any more, and to end by itself."""
+        self._down_by_order.add(name)
+
+    def lose_disk(self, name: str) -> None:
+        """Takes the data of a node that is down away, for good."""
+        assert not self.by_name[name].running, f"{name} still uses its disk"
+        if name in self.disks:
+            self.disks[name].unmount()
+            self.disks[name].mount()
+        else:
+            shutil.rmtree(self._directory / name, ignore_errors=True)
+
+    def start_joining(self, name: str) -> None:
+        """Starts an empty node that asks the others to let it in."""
+        others = ",".join(node.address for node in self.cluster.nodes if node.name != name)
+        arguments = ["--join", others, *self._settings.arguments()]
+        node = NodeProcess(name, self.place(name), self._directory, arguments)
+        self.cluster.nodes[:] = [node, *(n for n in self.cluster.nodes if n.name != name)]
+        self.by_name[name] = node
+        node.start()
+        self._down_by_order.discard(name)
+
+    def retire(self, name: str) -> None:
+        """Ends a node that has left, and clears its place for the next one."""
+        self.kill(name)
+        self.cluster.nodes[:] = [node for node in self.cluster.nodes if node.name != name]
+        self.lose_disk(name)
+
     # --- Watching ---
 
     def inspect(self) -> None:
@@ -137,7 +182,10 @@ class Nodes:
             if name in self._down_by_order:
                 continue
             if not node.running:
-                self.violations.append(f"{name} ended by itself with code {node.wait()}")
+                last_words = (node.log.splitlines() or ["nothing"])[-1]
+                self.violations.append(
+                    f"{name} ended by itself with code {node.wait()}; its last words: {last_words}"
+                )
                 self._down_by_order.add(name)
                 self.logs[name].ended(time.monotonic_ns())
                 continue

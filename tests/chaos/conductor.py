@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
+from tests.chaos import moves
 from tests.chaos.cluster import Nodes
 from tests.chaos.faults import (
     BadLines,
@@ -21,8 +22,10 @@ from tests.chaos.faults import (
     Kill,
     Partition,
     Pause,
+    Replace,
     Restart,
     Strike,
+    Swap,
     Victim,
     weather_of,
 )
@@ -100,6 +103,10 @@ class Conductor:
                     self.nodes.pause(name, signal.SIGSTOP)
                 case Restart():
                     await self.nodes.terminate(name)
+                case Replace():
+                    await moves.replace(self.nodes, name)
+                case Swap():
+                    await moves.swap(self.nodes, name)
                 case FullDisk(brim) if name in self.nodes.disks:
                     leave_bytes = 0 if brim else 1 << 20
                     await asyncio.to_thread(self.nodes.disks[name].fill, leave_bytes)

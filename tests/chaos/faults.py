@@ -11,6 +11,8 @@ Kill          kill -9, of one node or all; started again at the end
 Pause         SIGSTOP, SIGCONT at the end: a node that hangs, then goes on as if nothing had been
 Restart       SIGTERM, and started again as soon as it has gone
 FullDisk      the victim's disk filled up, below its reserve or to the last byte; freed at the end
+Replace       the victim is killed and its disk lost; an empty node of its name takes its place
+Swap          a spare node takes the place of the victim, which leaves and is the next spare
 ============  =====================================================================
 """
 
@@ -97,7 +99,23 @@ class FullDisk:
         return "disk full to the brim" if self.brim else "disk nearly full"
 
 
-Fault = Partition | BadLines | Kill | Pause | Restart | FullDisk
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """A lost disk."""
+
+    def __str__(self) -> str:
+        return "loses its disk, is replaced"
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Another machine."""
+
+    def __str__(self) -> str:
+        return "is swapped for the spare"
+
+
+Fault = Partition | BadLines | Kill | Pause | Restart | FullDisk | Replace | Swap
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +146,7 @@ def weather_of(
             others = set(nodes) if len(victims) > 1 else {*nodes, *clients}
             bad = everywhere(nodes) if len(victims) > 1 else apart(victims, others - set(victims))
             return Weather(bad=dict.fromkeys(sorted(bad), quality))
-        case Kill() | Pause() | Restart() | FullDisk():
+        case Kill() | Pause() | Restart() | FullDisk() | Replace() | Swap():
             return Weather()
         case _:
             assert_never(fault)

@@ -17,9 +17,11 @@ from tests.chaos.faults import (
     Kill,
     Partition,
     Pause,
+    Replace,
     Restart,
     Shape,
     Strike,
+    Swap,
     Victim,
 )
 from tests.chaos.quality import Quality
@@ -78,6 +80,8 @@ DECK = (
     Card("delay", _delay, ONE_OR_ALL, (1.0, 6.0)),
     Card("loss", _loss, ONE_OR_ALL, (1.0, 6.0)),
     Card("rate", _rate, ONE_OR_ALL, (1.0, 6.0)),
+    Card("replace", _always(Replace()), ONE, (0.0, 0.0)),
+    Card("swap", _always(Swap()), ONE, (0.0, 0.0)),
     Card("disk", lambda generator: FullDisk(generator.random() < 0.5), ONE, (1.0, 4.0)),
 )
 

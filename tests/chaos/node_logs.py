@@ -2,8 +2,11 @@
 
 Nodes log as JSON, one event a line. A line that is not JSON is something that a node did not mean
 to say, a traceback or the last words of a process, and an event of level error is no better; both
-are kept for the verdict. Leadership is read here and not by asking, because a node that is cut off
-or stopped cannot be asked, and because an answer would come late.
+are kept for the verdict. Only what follows the word "stopped" is not: gRPC may complain about calls
+that it cancels when the event loop ends, and the exit code is judged elsewhere.
+
+Leadership is read here and not by asking, because a node that is cut off or stopped cannot be
+asked, and because an answer would come late.
 """
 
 import json
@@ -36,8 +39,11 @@ class NodeLog:
     group: int = 1
     reigns: list[Reign] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    """When the node began to serve."""
     serving: bool = False
     """Whether the process has come so far as to serve; one that has not may die of a SIGTERM."""
+    _stopped: bool = False
     _position: int = 0
     _rest: str = ""
 
@@ -59,14 +65,17 @@ class NodeLog:
         except ValueError:
             event = None
         if not isinstance(event, dict):
-            if line.strip():
+            if line.strip() and not self._stopped:
                 self.complaints.append(line)
             return
         if event.get("level") in ("error", "critical"):
             self.complaints.append(line)
         at_ns = _nanoseconds(str(event["timestamp"])) + self.wall_offset_ns
-        if event["event"] == "serving":
-            self.serving = True
+        if event["event"] == "stopped":
+            self._stopped = True
+        elif event["event"] == "serving":
+            self.serving, self._stopped = True, False
+            self.starts.append(at_ns)
             self.deposed(at_ns)
         elif event["event"] == "role" and event["group"] == self.group:
             self._role(str(event["role"]), int(event["term"]), at_ns)

@@ -1,6 +1,6 @@
 """The timeline of a run as SVG, drawn like a score: staves of equal time below each other.
 
-A stave shows half a minute (less for a short run), so that a long run stays legible; its lanes are,
+A stave shows about half a minute, so that a long run stays legible; its lanes are,
 from above: the faults with their names; one line for each node, thick where it leads (with its
 term), broken where it is down; the operations a second, and below the same baseline, mirrored,
 those that failed or whose outcome is unknown. The scale of the operations is the same on all
@@ -8,6 +8,7 @@ staves, so that heights can be compared. Colours follow those of Okabe and Ito (
 colour-blind people can tell apart; the text says everything that the colours say.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
@@ -19,9 +20,9 @@ LEFT, RIGHT = 92, 28
 HEAD_HEIGHT = 128
 ROW_HEIGHT, LANE_HEIGHT, CHART_HEIGHT, TROUBLE_HEIGHT = 19, 18, 64, 20
 AXIS_HEIGHT, STAVE_GAP = 20, 30
-STAVE_SECONDS_MAX = 30.0
-LETTER_WIDTH = 6.1
-"""About that of the small letters of a sans-serif of 11 px."""
+STAVE_SECONDS = 30.0
+LETTER_WIDTH, BOLD = 6.1, 1.15
+"""About that of the letters of a sans-serif of 11 px, and how much wider bold ones are."""
 
 INK, PALE, RULE, PAPER = "#1f2430", "#6b7280", "#e5e7eb", "#ffffff"
 FAMILY_COLOURS = {
@@ -30,6 +31,7 @@ FAMILY_COLOURS = {
     "killed": "#7b2d8e",
     "paused": "#cc79a7",
     "disk": "#8c6d46",
+    "members": "#2f6f73",
 }
 NODE_COLOURS = ("#0072b2", "#009e73", "#56b4e9", "#3d5a98", "#2a9d8f")
 OK, FAILED, UNKNOWN = "#9ec9e8", "#c1121f", "#374151"
@@ -54,6 +56,15 @@ class Stave:
     end: float
     length: float
     top: float
+    rows: int
+    """Of faults."""
+    lanes: int
+
+    @property
+    def height(self) -> float:
+        """All lanes, and the room below."""
+        lanes = self.rows * ROW_HEIGHT + self.lanes * LANE_HEIGHT
+        return lanes + 12 + CHART_HEIGHT + TROUBLE_HEIGHT + AXIS_HEIGHT + STAVE_GAP
 
     def x(self, seconds: float) -> float:
         """The place of a moment."""
@@ -68,7 +79,7 @@ class Stave:
 def draw(timeline: Timeline, heading: Heading) -> str:
     """The picture."""
     staves = list(_staves(timeline))
-    height = HEAD_HEIGHT + len(staves) * _stave_height(timeline)
+    height = HEAD_HEIGHT + sum(stave.height for stave in staves)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height:.0f}" '
         f'viewBox="0 0 {WIDTH} {height:.0f}" font-family="Inter, Helvetica, Arial, sans-serif">',
@@ -88,17 +99,16 @@ def draw(timeline: Timeline, heading: Heading) -> str:
 
 
 def _staves(timeline: Timeline) -> Iterator[Stave]:
-    length = min(STAVE_SECONDS_MAX, max(timeline.seconds, 1.0))
-    count = max(1, -int(-timeline.seconds // length))
+    seconds = max(timeline.seconds, 1.0)
+    count = max(1, math.ceil(seconds / STAVE_SECONDS - 0.2))
+    length = seconds / count
+    top = float(HEAD_HEIGHT)
     for number in range(count):
-        begin = number * length
-        top = HEAD_HEIGHT + number * _stave_height(timeline)
-        yield Stave(begin, min(begin + length, max(timeline.seconds, 1.0)), length, top)
-
-
-def _stave_height(timeline: Timeline) -> float:
-    lanes = timeline.rows * ROW_HEIGHT + len(timeline.lanes) * LANE_HEIGHT
-    return lanes + 12 + CHART_HEIGHT + TROUBLE_HEIGHT + AXIS_HEIGHT + STAVE_GAP
+        begin, end = number * length, (number + 1) * length
+        rows = [bar.row for bar in timeline.bars if bar.begin < end and bar.end >= begin]
+        stave = Stave(begin, end, length, top, max(rows, default=0) + 1, len(timeline.lanes))
+        top += stave.height
+        yield stave
 
 
 # --- Head ---
@@ -128,14 +138,15 @@ def _legend() -> Iterator[str]:
 
 
 def _stave(timeline: Timeline, stave: Stave, peak: float) -> Iterator[str]:
-    nodes_top = stave.top + timeline.rows * ROW_HEIGHT + 4
+    nodes_top = stave.top + stave.rows * ROW_HEIGHT + 4
     chart_top = nodes_top + len(timeline.lanes) * LANE_HEIGHT + 8
     baseline = chart_top + CHART_HEIGHT
     bottom = baseline + TROUBLE_HEIGHT
     yield from _grid(stave, bottom)
     yield _text(LEFT - 12, stave.top + 13, "faults", anchor="end", pale=True)
-    shown = [bar for bar in timeline.bars if stave.shows(bar.begin, bar.end)]
-    yield from (_bar(bar, stave, shown) for bar in shown)
+    for bar in timeline.bars:
+        if stave.shows(bar.begin, bar.end):
+            yield from _bar(bar, stave)
     for number, lane in enumerate(timeline.lanes):
         colour = NODE_COLOURS[number % len(NODE_COLOURS)]
         yield from _lane(lane, stave, nodes_top + number * LANE_HEIGHT, colour)
@@ -154,21 +165,20 @@ def _grid(stave: Stave, bottom: float) -> Iterator[str]:
         yield _text(x, bottom + 14, label, anchor="middle", pale=True)
 
 
-def _bar(bar: Bar, stave: Stave, shown: Sequence[Bar]) -> str:
-    """A fault; its name inside if it fits, else right of it as far as there is room."""
+def _bar(bar: Bar, stave: Stave) -> Iterator[str]:
+    """A fault; its name inside if it fits, else beside it."""
     left, right = stave.x(bar.begin), stave.x(bar.end)
     y, width = stave.top + bar.row * ROW_HEIGHT, max(right - left, 2.5)
-    colour = FAMILY_COLOURS[bar.family]
-    box = (
-        f'<rect x="{left:.1f}" y="{y:.1f}" width="{width:.1f}" height="15" rx="3" fill="{colour}">'
-    )
-    box += f"<title>{escape(bar.label)}, {bar.begin:.1f} to {bar.end:.1f} s</title></rect>"
-    later = [stave.x(b.begin) for b in shown if b.row == bar.row and b.begin > bar.begin]
-    room = min([*later, WIDTH - RIGHT + 0.0]) - left
-    inside = _shortened(bar.label, width - 10)
-    if inside == bar.label or room < width + 40:
-        return box + _text(left + 5, y + 11.5, inside, light=True)
-    return box + _text(left + width + 4, y + 11.5, _shortened(bar.label, room - width - 8))
+    place = f'x="{left:.1f}" y="{y:.1f}" width="{width:.1f}" height="15" rx="3"'
+    title = f"{bar.label}, {bar.begin:.1f} to {bar.end:.1f} s"
+    yield f'<rect {place} fill="{FAMILY_COLOURS[bar.family]}"><title>{escape(title)}</title></rect>'
+    letters = len(bar.label) * LETTER_WIDTH
+    if letters * BOLD < width - 8:
+        yield _text(left + 5, y + 11.5, bar.label, light=True)
+    elif right + letters < WIDTH - 8:
+        yield _text(left + width + 4, y + 11.5, bar.label)
+    elif bar.end <= stave.end:
+        yield _text(left - 4, y + 11.5, bar.label, anchor="end")
 
 
 def _shortened(text: str, width: float) -> str:

@@ -19,6 +19,8 @@ from tests.chaos.timeline import Timeline, family_of, timeline_of
 
 REPORT, PICTURE = "report.md", "timeline.svg"
 EXPLANATION_LINES_MAX = 40
+AFTERMATH_NS = 2_000_000_000
+"""A silence that begins so soon after a fault is its fault."""
 
 
 def write(evidence: Evidence, directory: Path) -> Path:
@@ -38,6 +40,7 @@ def timeline(evidence: Evidence) -> Timeline:
         evidence.records,
         evidence.blows,
         evidence.reigns,
+        evidence.starts,
     )
 
 
@@ -140,8 +143,8 @@ def _faults(evidence: Evidence) -> Iterator[str]:
     silences = {blow: longest_silence_ms(ends, blow) for blow in evidence.blows}
     yield "## Faults"
     yield ""
-    yield "A silence is the longest time without an acknowledged operation during a fault or the"
-    yield "two seconds after it, all clients together."
+    yield "A silence is the longest time without an acknowledged operation, all clients together,"
+    yield "that began during a fault or in the two seconds after it."
     yield ""
     yield "| kind | faults | median silence | longest silence |"
     yield "|---|---|---|---|"
@@ -160,11 +163,17 @@ def _faults(evidence: Evidence) -> Iterator[str]:
 
 
 def longest_silence_ms(ends: Sequence[int], blow: Blow) -> float:
-    """The longest gap between two acknowledged operations that a fault has a share in."""
-    until = min(blow.end_ns + 2_000_000_000, max(ends, default=blow.end_ns))
-    within = [end for end in ends if blow.begin_ns <= end <= until]
-    edges = sorted([blow.begin_ns, *within, until])
-    return max(later - earlier for earlier, later in pairwise(edges)) / 1e6
+    """The longest time without an acknowledged operation that began during a fault, or soon after.
+
+    ``ends`` are in order. A silence that lasts longer than the fault counts to its end.
+    """
+    until = blow.end_ns + AFTERMATH_NS
+    gaps = (
+        later - max(earlier, blow.begin_ns)
+        for earlier, later in pairwise(ends)
+        if later > blow.begin_ns and earlier < until
+    )
+    return max(gaps, default=0) / 1e6
 
 
 def _errors(records: Sequence[Record]) -> Iterator[str]:

@@ -138,6 +138,10 @@ def test_what_is_no_event_is_a_complaint(tmp_path: Path) -> None:
     log.path.write_text("Traceback (most recent call last):\n\n" + error + line(2, "serving"))
     log.read()
     assert log.complaints == ["Traceback (most recent call last):", error.strip()]
+    with log.path.open("a") as file:
+        file.write(line(3, "stopped") + "CancelledError\n" + line(4, "serving") + "bad news\n")
+    log.read()
+    assert log.complaints[2:] == ["bad news"], "what gRPC says after the end is not the node's"
     assert log.serving
 
 
@@ -164,11 +168,14 @@ RECORDS = [
 
 def test_a_timeline_says_what_happened_when() -> None:
     reigns = [Reign("n1", 1, 0, 2 * SECOND), Reign("n2", 2, 3 * SECOND)]
-    timeline = timeline_of(0, 60 * SECOND, ["n1", "n2"], RECORDS, BLOWS, reigns)
+    starts = {"n1": (0, 6 * SECOND, 9 * SECOND)}
+    timeline = timeline_of(0, 60 * SECOND, ["n1", "n2"], RECORDS, BLOWS, reigns, starts)
     assert timeline.seconds == 60
     assert [bar.row for bar in timeline.bars] == [0, 1, 0, 0]
+    assert {bar.family for bar in timeline.bars} == {"killed", "partition", "paused", "disk"}
     first, second = timeline.lanes
     assert Span(0, 2, "leader", "1") in first.spans
+    assert Span(2, 6, "down") in first.spans, "until it serves again"
     assert {span.state for span in first.spans} == {"leader", "down", "paused", "full"}
     assert second.spans == (Span(3, 60, "leader", "2"),), "to the end"
     assert timeline.buckets[4].acknowledged == 1
@@ -179,13 +186,15 @@ def test_a_timeline_says_what_happened_when() -> None:
 def test_bars_are_packed_without_overlap() -> None:
     bars = pack([Bar(begin, begin + 2.5, "", "") for begin in range(10)])
     assert max(bar.row for bar in bars) == 2
+    named = pack([Bar(0, 1, "a long name", ""), Bar(1.5, 9, "short", ""), Bar(9, 10, "", "")])
+    assert [bar.row for bar in named] == [0, 1, 0], "the name needs room, too"
     for row in range(3):
         ours = [bar for bar in bars if bar.row == row]
         assert all(one.end <= other.begin for one, other in pairwise(ours))
 
 
 def test_the_picture_is_valid_and_names_everything() -> None:
-    timeline = timeline_of(0, 60 * SECOND, ["n1", "n2"], RECORDS, BLOWS, [])
+    timeline = timeline_of(0, 60 * SECOND, ["n1", "n2"], RECORDS, BLOWS, [], {})
     heading = Heading("under <chaos>", "2 nodes", "all is well", passed=True)
     root = ElementTree.fromstring(draw(timeline, heading))
     words = " ".join(element.text or "" for element in root.iter())
@@ -196,11 +205,15 @@ def test_the_picture_is_valid_and_names_everything() -> None:
 
 @pytest.mark.parametrize("seconds", [0, 1, 29, 31, 3600])
 def test_a_picture_can_be_drawn_of_any_length(seconds: int) -> None:
-    timeline = timeline_of(0, seconds * SECOND, ["n1"], [], [], [])
+    timeline = timeline_of(0, seconds * SECOND, ["n1"], [], [], [], {})
     assert ElementTree.fromstring(draw(timeline, Heading("", "", "", passed=False))) is not None
 
 
 def test_a_silence_is_the_longest_gap_that_a_fault_has_a_share_in() -> None:
-    ends = [SECOND, 2 * SECOND + 1, 5 * SECOND, 5 * SECOND + 5, 9 * SECOND]
-    assert longest_silence_ms(ends, BLOWS[0]) == pytest.approx(3000)
-    assert longest_silence_ms([], BLOWS[0]) == pytest.approx(2000)
+    ends = [second * SECOND for second in (0, 3, 5, 6, 16, 30)]
+    assert longest_silence_ms(ends[:4], BLOWS[0]) == pytest.approx(2000), "from 3 to 5"
+    assert longest_silence_ms(ends[:2], BLOWS[0]) == pytest.approx(1000), "what was before is not"
+    assert longest_silence_ms(ends, BLOWS[0]) == pytest.approx(2000), "from 6 is too late"
+    ends.remove(6 * SECOND)
+    assert longest_silence_ms(ends, BLOWS[0]) == pytest.approx(11_000), "to its end"
+    assert longest_silence_ms([], BLOWS[0]) == 0

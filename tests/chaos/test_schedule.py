@@ -52,6 +52,7 @@ def test_a_long_schedule_meets_every_kind_of_fault_and_every_victim() -> None:
         "killed",
         "paused",
         "disk",
+        "members",
     }
     assert {strike.victim for strike in strikes} == set(Victim)
     shapes = {strike.fault.shape for strike in strikes if hasattr(strike.fault, "shape")}

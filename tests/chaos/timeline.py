@@ -6,15 +6,27 @@ which they *ended*, as acknowledged, failed or unknown, so that an outage is a g
 felt one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tests.chaos.conductor import Blow
-from tests.chaos.faults import BadLines, Fault, FullDisk, Kill, Partition, Pause, Restart
+from tests.chaos.faults import (
+    BadLines,
+    Fault,
+    FullDisk,
+    Kill,
+    Partition,
+    Pause,
+    Replace,
+    Restart,
+    Swap,
+)
 from tests.chaos.node_logs import Reign
 from tests.chaos.records import Record
 
 BUCKET_SECONDS = 0.25
+LETTER_SECONDS = 0.14
+"""How much time a letter takes on the picture: a name too long for its bar stands beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +38,12 @@ class Bar:
     label: str
     family: str
     row: int = 0
+
+    @property
+    def room(self) -> float:
+        """Until when nothing else can stand in its row."""
+        letters = len(self.label) * LETTER_SECONDS
+        return self.end if letters < self.end - self.begin else self.end + letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +82,6 @@ class Timeline:
     lanes: tuple[Lane, ...]
     buckets: tuple[Bucket, ...]
 
-    @property
-    def rows(self) -> int:
-        """Of the faults."""
-        return max((bar.row for bar in self.bars), default=0) + 1
-
 
 def family_of(fault: Fault) -> str:
     """What kind of trouble a fault is."""
@@ -83,6 +96,8 @@ def family_of(fault: Fault) -> str:
             return "paused"
         case FullDisk():
             return "disk"
+        case Replace() | Swap():
+            return "members"
 
 
 STATES = {"killed": "down", "paused": "paused", "disk": "full"}
@@ -96,8 +111,12 @@ def timeline_of(
     records: Iterable[Record],
     blows: Sequence[Blow],
     reigns: Sequence[Reign],
+    starts: Mapping[str, Sequence[int]],
 ) -> Timeline:
-    """The timeline of a run; what lies outside of it is cut off."""
+    """The timeline of a run; what lies outside of it is cut off.
+
+    ``starts``: when each node began to serve, which is a while after its process was started.
+    """
     seconds = (end_ns - begin_ns) / 1e9
 
     def at(moment_ns: int | None) -> float:
@@ -109,30 +128,27 @@ def timeline_of(
         Bar(at(blow.begin_ns), at(blow.end_ns), str(blow), family_of(blow.strike.fault))
         for blow in blows
     ]
-    lanes = [
-        Lane(
-            node,
-            (
-                *(
-                    Span(at(reign.begin_ns), at(reign.end_ns), "leader", str(reign.term))
-                    for reign in reigns
-                    if reign.node == node
-                ),
-                *(
-                    Span(at(blow.begin_ns), at(blow.end_ns), STATES[family_of(blow.strike.fault)])
-                    for blow in blows
-                    if node in blow.victims and family_of(blow.strike.fault) in STATES
-                ),
-            ),
-        )
-        for node in nodes
-    ]
+    lanes = []
+    for node in nodes:
+        ours = [reign for reign in reigns if reign.node == node]
+        spans = [Span(at(r.begin_ns), at(r.end_ns), "leader", str(r.term)) for r in ours]
+        for blow in blows:
+            state = STATES.get(family_of(blow.strike.fault))
+            if node in blow.victims and state is not None:
+                back_ns = back_at(blow, starts.get(node, ())) if state == "down" else blow.end_ns
+                spans.append(Span(at(blow.begin_ns), at(back_ns), state))
+        lanes.append(Lane(node, tuple(spans)))
     ends = [(at(record.end_ns), record) for record in records]
     return Timeline(seconds, pack(bars), tuple(lanes), count(ends, seconds))
 
 
+def back_at(blow: Blow, starts: Iterable[int]) -> int | None:
+    """When a node serves again that was taken down; None: it never did."""
+    return min((start for start in starts if start > blow.begin_ns), default=None)
+
+
 def pack(bars: Iterable[Bar]) -> tuple[Bar, ...]:
-    """Gives every bar the first row in which it overlaps with none before it.
+    """Gives every bar the first row in which it, its name included, overlaps with none before it.
 
     >>> [bar.row for bar in pack([Bar(0, 5, "", ""), Bar(3, 9, "", ""), Bar(6, 8, "", "")])]
     [0, 1, 0]
@@ -142,7 +158,7 @@ def pack(bars: Iterable[Bar]) -> tuple[Bar, ...]:
     for bar in sorted(bars, key=lambda bar: bar.begin):
         free = (row for row, end in enumerate(ends) if end <= bar.begin)
         row = next(free, len(ends))
-        ends[row:] = [bar.end, *ends[row + 1 :]]
+        ends[row:] = [bar.room, *ends[row + 1 :]]
         packed.append(replace(bar, row=row))
     return tuple(packed)
 

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -259,6 +260,15 @@ def test_a_node_that_dies_takes_its_backup_with_it_and_the_next_one_succeeds(
 
 
 # --- The command line ---
+
+
+def test_the_commands_of_the_page_are_those_of_the_program() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/backup.md"
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [line for line in text.splitlines() if line.startswith("kvorum ")]
+    assert len(commands) >= 5
+    for command in commands:
+        assert run([*shlex.split(command)[1:], "--help"]) == 0, command
 
 
 @pytest.fixture(scope="module")

@@ -212,7 +212,7 @@ def test_status_and_members(kvorum: Shell) -> None:
     assert isinstance(nodes, list)
     assert len({node["cluster_id"] for node in nodes}) == 1
     members = kvorum("member", "list").splitlines()
-    assert [line.split("\t")[0] for line in members] == ["n1", "n2", "n3"]
+    assert [line.split()[0] for line in members] == ["NAME", "n1", "n2", "n3"]
     assert kvorum.json("member", "list")["members"]
 
 

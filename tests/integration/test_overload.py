@@ -135,7 +135,7 @@ def test_a_client_that_closes_its_side_gets_its_answers(tmp_path: Path) -> None:
         async with running_cluster(tmp_path, 1) as cluster:
             address = cluster.nodes[0].address
             async with grpc.aio.insecure_channel(address) as channel:
-                call = channel.stream_stream("/kvorum.v1.KV/Session", None, None)()
+                call = channel.stream_stream("/kvorum.v1.KV/Session", None, None)(None)
                 hello = ClientFrame(hello=ClientHello(wire_version=1))
                 await call.write(hello.SerializeToString())
                 for number in range(1, 101):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kvorum import AsyncClient, DiskFull
+from kvorum import AsyncClient, DiskFull, Unavailable
 from kvorum_server.config import Config
 from kvorum_server.initial_cluster import InitialCluster
 from kvorum_server.options import flag_of
@@ -267,6 +267,8 @@ def test_a_full_disk_refuses_writes_and_nothing_else(node: NodeProcess) -> None:
                     await client.put("key 0", "new", timeout=1.0)
                 except DiskFull as error:
                     return "delete keys or compact" in str(error)
+                except Unavailable:
+                    return False  # it is still starting
                 return False
 
             await eventually(is_full, "writes are refused")

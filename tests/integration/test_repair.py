@@ -9,11 +9,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import grpc.aio
 import pytest
 
 from kvorum import AsyncClient, KvorumError
-from kvorum_proto import command_pb2, kv_pb2
 from tests.integration.cluster import (
     PATIENCE_SECONDS,
     Cluster,
@@ -40,28 +38,6 @@ def tool(*arguments: str) -> subprocess.CompletedProcess[str]:
         check=False,
         env=kept | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-
-
-async def tell_catalog(nodes: Iterable[NodeProcess], command: command_pb2.Submission) -> None:
-    """Has the leader of the catalog log a command, whichever node that is."""
-    frame = kv_pb2.ClientFrame(hello=kv_pb2.ClientHello(wire_version=1))
-    batch = command_pb2.CommandBatch(submissions=[command])
-    frame.proposals.add(group=0, ids=[1], commands=batch.SerializeToString())
-
-    async def done() -> bool:
-        for node in nodes:
-            async with grpc.aio.insecure_channel(node.address) as channel:
-                call = channel.unary_unary("/kvorum.v1.KV/Execute", None, None)
-                try:
-                    answer = await call(frame.SerializeToString(), timeout=2)
-                except grpc.aio.AioRpcError:
-                    continue
-            (result,) = kv_pb2.ServerFrame.FromString(answer).replies[0].results
-            if not result.HasField("error"):
-                return True
-        return False
-
-    await eventually(done, "the catalog takes the command")
 
 
 async def holds_everything(client: AsyncClient) -> bool:
@@ -141,8 +117,8 @@ async def serves_alone(survivor: NodeProcess) -> None:
 
 
 async def grows(survivor: NodeProcess, newcomer: NodeProcess) -> None:
-    add = command_pb2.AddMember(name=newcomer.name, address=newcomer.address)
-    await tell_catalog([survivor], command_pb2.Submission(add_member=add))
+    async with AsyncClient(survivor.address, timeout=PATIENCE_SECONDS) as client:
+        await client.add_member(newcomer.name, newcomer.address)
     newcomer.start()
 
     async def has_everything() -> bool:
@@ -182,8 +158,8 @@ def test_a_node_with_a_damaged_log_is_quarantined_and_replaced(tmp_path: Path) -
             assert "quarantine-1" in victim.log
             assert (victim.data / "quarantine-1/log").is_dir()
             assert "at byte" in (victim.data / "quarantine-1/damage.txt").read_text()
-            replace = command_pb2.ReplaceMember(name="n1", new_name="n1", address=victim.address)
-            await tell_catalog(cluster.nodes[1:], command_pb2.Submission(replace_member=replace))
+            async with cluster.client() as client:
+                await client.replace_member("n1")
 
             async def is_back() -> bool:
                 return await cluster.applied(victim) >= WRITES // 100

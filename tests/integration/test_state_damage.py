@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from kvorum import AsyncClient
 from tests.integration.cluster import Cluster, NodeProcess, eventually, running_cluster
 
-OPTIONS = ("--checkpoint-entries", "20", "--log-tail-entries", "5", "--memtable-bytes", "65536")
+OPTIONS = ("--checkpoint-bytes", "20000", "--log-tail-entries", "2", "--memtable-bytes", "65536")
 
 KEYS = 120
 
@@ -17,8 +18,11 @@ KEYS = 120
 async def fill(cluster: Cluster, name: str) -> None:
     """Some hundred kilobytes, in many entries: checkpoints are taken and logs are cut."""
     async with cluster.client() as client:
-        for number in range(KEYS):
-            await client.put(f"{name} {number}", f"{number} ".encode() * 400)
+        for first in range(0, KEYS, 10):
+            numbers = range(first, first + 10)
+            await asyncio.gather(
+                *(client.put(f"{name} {number}", b"value " * 250) for number in numbers)
+            )
 
 
 async def alarms(cluster: Cluster, node: NodeProcess) -> tuple[str, ...]:
@@ -62,16 +66,13 @@ def lose_a_table(node: NodeProcess) -> None:
     "damage", [delete_the_state, flip_bits_in_all_tables, lose_a_table], ids=lambda f: f.__name__
 )
 def test_a_node_gets_a_new_state_under_its_old_identity(
-    damage: "object", tmp_path: Path
+    damage: Callable[[NodeProcess], None], tmp_path: Path
 ) -> None:
-    assert callable(damage)
-
     async def story() -> None:
         async with running_cluster(tmp_path, options=OPTIONS) as cluster:
             await fill(cluster, "before")
-            victim = next(
-                node for node in cluster.nodes if node is not await cluster.leader()
-            )
+            leader = await cluster.leader()
+            victim = next(node for node in cluster.nodes if node is not leader)
             await eventually(lambda: has_cut_its_logs(cluster, victim), "its logs are cut")
             before = await cluster.status(victim)
             assert before is not None

@@ -53,7 +53,9 @@ class Canary:
         yield self.hint
         yield from (seed for seed in range(1, SEEDS_MAX + 1) if seed != self.hint)
 
-    def run(self, seed: int, profile: Profile | None = None, *, print_lines: bool = False) -> Report:
+    def run(
+        self, seed: int, profile: Profile | None = None, *, print_lines: bool = False
+    ) -> Report:
         """A seed with the mistake planted, under its own profile unless told otherwise."""
         with pytest.MonkeyPatch.context() as patch:
             self.plant(patch)
@@ -78,19 +80,17 @@ CANARIES = (
         profiles.frequent_snapshots,
     ),
     # Counting
-    Canary(
-        agreement.leader_counts_itself_before_sync, "etcd#14370", profiles.power_losses
-    ),
+    Canary(agreement.leader_counts_itself_before_sync, "etcd#14370", profiles.power_losses),
     Canary(
         agreement.commit_old_terms_by_counting,
         "canonical/raft#336",
         profiles.half_replicated_entries,
     ),
     Canary(agreement.count_acceptances_of_any_term, "CCF#5325", profiles.half_replicated_entries),
+    Canary(agreement.count_a_write_that_was_replaced, "openraft 71a290cd", profiles.slow_disks),
     Canary(
-        agreement.count_a_write_that_was_replaced, "openraft 71a290cd", profiles.slow_disks
+        agreement.commit_beyond_what_matches, "ongardie/raft.tla#18", profiles.quick_successions
     ),
-    Canary(agreement.commit_beyond_what_matches, "ongardie/raft.tla#18", profiles.quick_successions),
     # Reads
     Canary(agreement.read_without_a_round, "etcd#741, Consul#54", profiles.isolated_leaders),
     Canary(agreement.read_before_an_own_commit, "etcd#7331", profiles.slow_beginnings),
@@ -98,9 +98,7 @@ CANARIES = (
     # Durability
     Canary(state.acknowledge_before_sync, "ZOOKEEPER-4646", profiles.power_losses),
     Canary(state.sync_nothing, "PySyncObj#98", profiles.power_losses),
-    Canary(
-        state.forget_the_term_with_its_segment, "PySyncObj#201", profiles.frequent_checkpoints
-    ),
+    Canary(state.forget_the_term_with_its_segment, "PySyncObj#201", profiles.frequent_checkpoints),
     Canary(state.cut_before_the_flush, "openraft eed681d5", profiles.frequent_checkpoints),
     # Apply
     Canary(
@@ -112,7 +110,9 @@ CANARIES = (
     # Sessions
     Canary(state.retry_without_a_session, "jetcd 0.8.2, TiDB 2.1.7", profiles.lost_answers),
     Canary(state.drop_the_sessions_at_restart, "ZOOKEEPER-1154", profiles.quick_restarts),
-    Canary(state.apply_late_copies, "FoundationDB: commit_unknown_result", profiles.repeated_requests),
+    Canary(
+        state.apply_late_copies, "FoundationDB: commit_unknown_result", profiles.repeated_requests
+    ),
     # Snapshots
     Canary(state.leave_sessions_out_of_snapshots, "etcd#14571", profiles.frequent_snapshots),
     Canary(

@@ -152,6 +152,8 @@ class ShadowNode:
     """The last look of this life."""
     changes: dict[GroupId, list[int]] = field(default_factory=dict)
     """Indexes of configurations appended since the last look."""
+    compared: dict[GroupId, int] = field(default_factory=dict)
+    """The applied index at which the rows were compared last."""
 
 
 class Checkers:
@@ -262,8 +264,8 @@ class Checkers:
         log = self.nodes[node].durable.get(envelope.group, ShadowLog())
         hard = log.hard_state
         match envelope.message:
-            case AppendResponse(accepted=True, matched_index=index):
-                kept = self._holds(node, envelope.group, index)
+            case AppendResponse(term, accepted=True, matched_index=index):
+                kept = self._holds(node, envelope.group, term, index)
                 require(
                     kept, f"{self._name(node)} acknowledged entry {index} before it was durable"
                 )
@@ -280,15 +282,21 @@ class Checkers:
             case _:
                 return
 
-    def _holds(self, node: NodeId, group: GroupId, index: int) -> bool:
-        """Whether what the node has at an index now is durable there."""
+    def _holds(self, node: NodeId, group: GroupId, term: int, index: int) -> bool:
+        """Whether what the node has at an index is durable there.
+
+        If this turn has ended the term of the promise, it may have replaced the entry as well: the
+        promise speaks of the log before, which is the one that is durable still.
+        """
         shadow = self.nodes[node]
         durable, current = shadow.durable.get(group), shadow.current.get(group)
-        if durable is None or current is None or index > min(durable.last, current.last):
+        if durable is None or current is None or index > durable.last:
             return False
         if index < max(durable.start, current.start):
             return True
-        return durable.chain(index) == current.chain(index)
+        if index <= current.last and durable.chain(index) == current.chain(index):
+            return True
+        return term < current.hard_state.term and durable.entry(index).term <= term
 
     # --- Restarts ---
 
@@ -334,13 +342,9 @@ class Checkers:
     # --- Status ---
 
     def looked(
-        self,
-        node: NodeId,
-        group: GroupId,
-        status: ConsensusStatus,
-        machine: MachineStatus | None,
+        self, node: NodeId, group: GroupId, status: ConsensusStatus, machine: MachineStatus
     ) -> None:
-        """A node has taken a turn. No machine: its state is lost, whatever it had applied."""
+        """A node has taken a turn."""
         shadow = self.nodes[node]
         before = shadow.seen.get(group)
         if before is None or before.replica != status.replica:
@@ -349,17 +353,15 @@ class Checkers:
             status.replica,
             status.term,
             status.commit,
-            0 if machine is None else status.applied,
-            0 if machine is None else machine.revision,
-            0 if machine is None else machine.compacted_revision,
+            status.applied,
+            machine.revision,
+            machine.compacted_revision,
             status.matched,
             status.configuration,
         )
         where = f"{shadow.name}, group {group}"
         for name in ("term", "commit", "applied", "revision", "compacted_revision"):
             was, has = getattr(before, name), getattr(now, name)
-            if machine is None and name not in ("term", "commit"):
-                continue
             require(has >= was, f"{where}: {name} fell from {was} to {has}")
         require(status.applied <= status.commit, f"{where}: applied more than is committed")
         if status.role is Role.LEADER:
@@ -370,7 +372,7 @@ class Checkers:
         changes = shadow.changes.pop(group, None)
         if changes and status.role is Role.LEADER:
             self._check_changes(node, group, changes, status)
-        if machine is not None and (machine.applied_index > before.applied or not before.applied):
+        if machine.applied_index > before.applied or not before.applied:
             self._check_figures(node, group, machine)
         shadow.seen[group] = now
 
@@ -488,6 +490,13 @@ class Checkers:
             f"group {group}: {other} and {name} differ after the same entries: "
             f"{known} and {machine}",
         )
+
+    def moved(self, node: NodeId, group: GroupId, applied: int) -> bool:
+        """Whether the rows were not compared in this life since this much was applied."""
+        compared = self.nodes[node].compared
+        before = compared.get(group, 0)
+        compared[group] = applied
+        return applied != before
 
     def check_rows(self, node: NodeId, group: GroupId, applied: int, digest: bytes) -> None:
         """The rows that replicas must share, at an applied index."""

@@ -1,46 +1,54 @@
 """The machines, the network and the clients of one run, under the eyes of the checkers.
 
-The cluster wires things together and notices: a broken or restored connection becomes an event at
-the nodes that it concerns, usually soon, sometimes late, as the seed has it.
+The set of nodes changes. A machine whose disk was emptied, or exchanged for an old copy, runs
+another node from then on; what it was before is ``lost`` and stays in the list, because what it
+promised stays promised. A node may be lost, or *spoiled* by damage that has not shown yet, only as
+long as the others are a quorum without it: nobody promises more.
 """
 
+import itertools
 import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from kvorum_proto import peer_pb2
 from kvorum_server.config import Config
-from kvorum_server.events import Effects, PeerConnected, PeerDisconnected
+from kvorum_server.consensus.quorum import has_quorum
+from kvorum_server.events import Effects
 from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.state_hash import shared_rows
+from kvorum_server.storage.errors import DiskFailure, EngineDamage, NoRoom, StorageError
 from kvorum_server.storage.rows import Table, escape, table_prefix
-from kvorum_server.types import GroupId
+from kvorum_server.types import Configuration, GroupId
 from tests.simulator.checkers import Checkers, require
 from tests.simulator.client import Asker, Client, Frame, Surroundings
+from tests.simulator.connections import CLIENT_ENDPOINTS, Connections
 from tests.simulator.limits import check_limits
 from tests.simulator.linearizability import Call
 from tests.simulator.network import Network
-from tests.simulator.node import Node, World
+from tests.simulator.node import Node
 from tests.simulator.options import Options
-from tests.simulator.scheduler import MILLISECOND, SECOND, Action, Scheduler
+from tests.simulator.scheduler import Scheduler
 from tests.simulator.sdk_client import SdkClient
-from tests.simulator.streams import StreamFrame
 from tests.simulator.trace import Trace
 from tests.simulator.workload import Workload
+from tests.simulator.world import World
 
-CLIENT_ENDPOINTS = 100
-"""Clients have the endpoints from here on, nodes those from 1 on."""
+GROUPS = 2
+"""The catalog and one partition."""
 
 ROWS_EVERY = 5
 """Rows are compared at every so many applied indexes."""
+
+INVARIANTS_EVERY = 8
+"""Hosts check their own invariants every so many turns."""
 
 GHOST = b"\xff ghost"
 """A key that no client knows."""
 
 LIMITS_EVERY = 4
 """Queues are measured every so many turns."""
-
-INVARIANTS_EVERY = 8
-"""Hosts check their own invariants every so many turns."""
 
 
 class Cluster:
@@ -58,34 +66,125 @@ class Cluster:
         them."""
         self.harmed: set[GroupId] = set()
         """Groups that such a fault has met once."""
+        self.faults: Counter[str] = Counter()
+        """How often each fault has struck."""
+        self.on_end: Callable[[Node], None] = lambda node: None
+        """Told of a process that ended by itself and may be started again."""
+        self._configurations: dict[tuple[int, GroupId], Configuration] = {}
+        """What each node takes for the members of a group, as far as we have seen."""
+        self._compared: dict[tuple[int, GroupId], tuple[int, int]] = {}
         self._generator = random.Random(f"{seed} cluster")
+        self.nodes: list[Node] = []
+        self.clients: list[Asker] = []
         self.network: Network[Frame] = Network(
             scheduler,
             random.Random(f"{seed} network"),
-            self._deliver,
+            lambda source, target, frame: self.connections.deliver(source, target, frame),
             delay_min=options.delay_min,
             delay_mean=options.delay_mean,
             loss=options.loss,
             duplication=options.duplication,
             reordering=options.reordering,
+            corruption=options.corruption,
+            damaged=lambda source, target, frame: self.connections.damaged(source, target, frame),
+        )
+        self.connections = Connections(
+            options,
+            scheduler,
+            self.network,
+            trace,
+            random.Random(f"{seed} connections"),
+            self.nodes,
+            self.clients,
+            self.count,
         )
         identities = [self._generator.getrandbits(63) | 1 for _ in range(options.nodes)]
         self.bootstrap = _bootstrap(identities, options.config)
-        numbers = {identity: number for number, identity in enumerate(identities, 1)}
-        world = World(options, scheduler, self.network, trace, self, self.bootstrap, numbers)
-        self.nodes = [Node(number, identity, seed, world) for identity, number in numbers.items()]
-        self.clients = self._make_clients(seed)
-        self._streams: dict[tuple[int, int], tuple[int, int]] = {}
+        self._world = World(
+            options, scheduler, self.network, trace, self, self.bootstrap, seed, count=self.count
+        )
+        for member in self.bootstrap.members:
+            self.add_node(member.name, member.identity)
+        self.clients += self._make_clients(seed)
+
+    def links_changed(self) -> None:
+        """A link or a machine changed: all concerned will notice, some of them late."""
+        self.connections.links_changed()
+
+    def count(self, fault: str) -> None:
+        """A fault has struck."""
+        self.faults[fault] += 1
+
+    # --- Nodes come and go ---
+
+    def add_node(self, name: str, identity: int, *, is_copy: bool = False) -> Node:
+        """A machine of this name with an empty disk; nothing runs yet."""
+        node = Node(len(self.nodes) + 1, name, identity, self._world)
+        node.is_copy = is_copy
+        self.nodes.append(node)
+        if not is_copy:
+            self._world.numbers[identity] = node.number
+            self._world.endpoints[node.address] = node.number
+        return node
+
+    def new_identity(self) -> int:
+        """What an empty disk begins with."""
+        return self._generator.getrandbits(63) | 1
+
+    def point_addresses_at(self, nodes: Sequence[Node]) -> None:
+        """Lets every address lead to one of these nodes, to its own where that is among them.
+
+        A client may have been told the address of a single machine. If that one is gone, nothing
+        that it does helps, and somebody has to give the name to another machine.
+        """
+        spare = itertools.cycle(nodes)
+        own = {node.address: node for node in nodes}
+        for address in self._world.endpoints:
+            node = own.get(address) or next(spare)
+            self._world.endpoints[address] = node.number
+
+    @property
+    def machines(self) -> list[Node]:
+        """All nodes but those that will never run again."""
+        return [node for node in self.nodes if not node.lost]
+
+    @property
+    def members(self) -> list[Node]:
+        """The nodes that the groups consist of, lost ones not counted."""
+        machines = (node for node in self.machines if not node.is_copy)
+        return [node for node in machines if node.has_joined or node.is_initial]
+
+    def suffices(self, nodes: Iterable[Node]) -> bool:
+        """Whether these nodes are a quorum in every configuration that a member goes by."""
+        identities = {node.identity for node in nodes}
+        configurations = {
+            (group, configuration)
+            for (number, group), configuration in self._configurations.items()
+            if configuration.voters and not self.nodes[number - 1].lost
+        }
+        groups = {group for group, _ in configurations}
+        return len(groups) == GROUPS and all(
+            has_quorum(
+                configuration,
+                {one.replica for one in configuration.members if one.identity in identities},
+            )
+            for _, configuration in configurations
+        )
+
+    def bears_the_loss_of(self, victim: Node) -> bool:
+        """Whether the sound members could do without one of them."""
+        return self.suffices(
+            node for node in self.members if node is not victim and not node.is_spoiled
+        )
 
     def _make_clients(self, seed: int) -> list[Asker]:
         """At least half of them are the product's own library."""
-        addresses = {member.address: n for n, member in enumerate(self.bootstrap.members, 1)}
         workload = Workload(self.options, random.Random(f"{seed} workload"))
         around = Surroundings(
             options=self.options,
             scheduler=self.scheduler,
             network=self.network,
-            nodes=addresses,
+            nodes=self._world.endpoints,
             workload=workload,
             history=self.history,
             trace=self.trace,
@@ -109,71 +208,24 @@ class Cluster:
         """Starts all machines and clients."""
         for node in self.nodes:
             node.start()
-        self.links_changed()
+        self.connections.links_changed()
         for client in self.clients:
             client.start()
-
-    def node(self, number: int) -> Node:
-        """The node of an endpoint."""
-        return self.nodes[number - 1]
-
-    def _deliver(self, source: int, target: int, frame: Frame) -> None:
-        if isinstance(frame, tuple) or (source < CLIENT_ENDPOINTS and target < CLIENT_ENDPOINTS):
-            assert not isinstance(frame, StreamFrame), "nodes have no use for a client's streams"
-            self.node(target).receive(self.node(source).identity, frame)
-            return
-        self.trace.digest(frame.data if isinstance(frame, StreamFrame) else frame)
-        if target >= CLIENT_ENDPOINTS:
-            self.clients[target - CLIENT_ENDPOINTS].receive(source, frame)
-        else:
-            self.node(target).receive_from_client(source, frame)
-
-    # --- Connections ---
-
-    def links_changed(self) -> None:
-        """A link or a machine changed: all concerned will notice, some of them late."""
-        for node in self.nodes:
-            for peer in self.nodes:
-                if node is not peer:
-                    self.scheduler.after(self._notice_delay(), self._noticer(node, peer))
-            for client in self.clients:
-                if not self.network.connected(node.number, client.endpoint):
-                    node.disconnect_client(client.endpoint)
-
-    def _notice_delay(self) -> int:
-        if self._generator.random() < self.options.silence:
-            return self._generator.randrange(5 * SECOND)
-        return self._generator.randrange(20 * MILLISECOND)
-
-    def _noticer(self, node: Node, peer: Node) -> Action:
-        return lambda: self.notice(node, peer)
-
-    def notice(self, node: Node, peer: Node) -> None:
-        """Tells a node what has become of its stream with a peer, if it does not know yet."""
-        if not node.alive or node.paused:
-            return
-        pair = (node.number, peer.number)
-        known_life, known_peer_life = self._streams.get(pair, (0, 0))
-        if known_life != node.life:
-            known_peer_life = 0
-        stands = peer.alive and self.network.connected(node.number, peer.number)
-        peer_life = peer.life if stands else 0
-        if known_peer_life and known_peer_life != peer_life:
-            node.put(PeerDisconnected(peer.identity))
-        if peer_life and known_peer_life != peer_life:
-            node.put(PeerConnected(peer.identity))
-        self._streams[pair] = (node.life, peer_life)
 
     # --- What the nodes report ---
 
     def started(self, node: Node) -> None:
         """See ``Observer``."""
         assert node.recovered is not None
-        self.checkers.started(node.name, node.recovered)
+        self._compared = {at: place for at, place in self._compared.items() if at[0] != node.number}
+        if not node.is_copy:
+            self.checkers.started(node.name, node.recovered)
 
     def turned(self, node: Node, effects: Effects) -> None:
         """See ``Observer``."""
         self.turns += 1
+        if node.is_copy:
+            return
         assert node.host is not None
         if effects.append is not None:
             self.checkers.appended(node.identity, effects.append.records)
@@ -187,24 +239,31 @@ class Cluster:
             if transition.name in ("states differ", "state lost"):
                 known = transition.group in self.harmed
                 require(known, f"{node.name}: {transition.name} {transition.details}")
+        node.has_joined |= node.host.is_certified
         for group, replica in node.host.replicas.items():
             if self.turns % LIMITS_EVERY == 0:
                 check_limits(node.name, replica, node.host.config)
             status = replica.consensus.status()
+            self._configurations[node.number, group] = status.configuration
             if replica.consensus.rebuilding:
                 self.rotten.discard((node.number, group))
-                self.checkers.looked(node.identity, group, status, None)
+                # Another state takes its place, one that may be older than what was applied.
+                self.checkers.nodes[node.identity].seen.pop(group, None)
                 continue
             machine = replica.machine.status()
             self.checkers.looked(node.identity, group, status, machine)
-            if machine.applied_index and machine.applied_index % ROWS_EVERY == 0:
+            place = (replica.space, machine.applied_index)
+            is_due = machine.applied_index and machine.applied_index % ROWS_EVERY == 0
+            if is_due and self._compared.get((node.number, group)) != place:
+                self._compared[node.number, group] = place
                 self.compare_rows(node, group)
 
     def compare_rows(self, node: Node, group: GroupId) -> None:
         """Compares the rows that replicas share with those of others at the same applied index."""
-        assert node.host is not None
-        replica = node.host.replicas[group]
-        if (node.number, group) in self.rotten or replica.consensus.rebuilding:
+        replica = None if node.host is None else node.host.replicas.get(group)
+        if replica is None or replica.consensus.rebuilding or node.engine.is_rotten:
+            return
+        if (node.number, group) in self.rotten:
             return
         digest = blake2b(digest_size=8)
         for key, value in shared_rows(node.engine, replica.space):
@@ -223,19 +282,45 @@ class Cluster:
 
     def synced(self, node: Node, writes: int) -> None:
         """See ``Observer``."""
-        self.checkers.synced(node.identity, writes)
+        if not node.is_copy:
+            self.checkers.synced(node.identity, writes)
+
+    def ended(self, node: Node, error: StorageError | None) -> None:
+        """See ``Observer``: a damaged log ends a node for good, all else its process only."""
+        if error is not None and not isinstance(error, DiskFailure | NoRoom | EngineDamage):
+            require(node.is_spoiled, f"{node.name} finds damage that nobody has done: {error}")
+            self.count(f"{type(error).__name__} ends a node")
+            node.lost = str(error)
+        self.connections.links_changed()
+        if not node.lost:
+            self.on_end(node)
 
     # --- Rest ---
 
-    def converged(self) -> str:
-        """Empty when all replicas of all groups have applied the same; else what is missing."""
-        groups = range(2)
-        for group in groups:
+    def converged(self, nodes: Sequence[Node] | None = None) -> str:
+        """Empty when all of these nodes (None: all members) that a group names have applied the
+        same; else what is missing.
+        """
+        nodes = self.members if nodes is None else nodes
+        for group in range(GROUPS):
+            replicas = {
+                node.identity: node.host.replicas[group]
+                for node in nodes
+                if node.host is not None and group in node.host.replicas
+            }
+            if not replicas:
+                return f"nobody has a replica of group {group}"
+            newest = max(replicas.values(), key=lambda one: one.applied_configuration_index)
+            configuration = newest.applied_configuration
+            if configuration.is_joint:
+                return f"group {group} is on its way from one configuration to another"
+            members = [node for node in nodes if configuration.replica_of(node.identity)]
             applied = set()
-            for node in self.nodes:
-                if node.host is None or group not in node.host.replicas:
-                    return f"{node.name} has no replica of group {group}"
-                applied.add(node.host.replicas[group].machine.status().applied_index)
+            for node in members:
+                replica = replicas.get(node.identity)
+                if replica is None or replica.consensus.rebuilding:
+                    return f"{node.name} has no whole replica of group {group}"
+                applied.add(replica.machine.status().applied_index)
             if len(applied) > 1:
                 return f"group {group} is applied up to {sorted(applied)}"
         return ""

@@ -285,11 +285,11 @@ class RecycledRounds(ReadRounds):
 
     def start(self, commit: int, leader: ReplicaId) -> ReadRound:
         """Counts who has answered this number before."""
-        round = super().start(commit, leader)
+        begun = super().start(commit, leader)
         for replica, counter in self.answered.items():
-            if counter >= round.counter:
-                super().acknowledge(replica, round)
-        return round
+            if counter >= begun.counter:
+                super().acknowledge(replica, begun)
+        return begun
 
     def acknowledge(self, replica: ReplicaId, round: ReadRound) -> None:
         """Remembers the number for good."""

@@ -1,21 +1,32 @@
-"""What goes wrong, and when: crashes, power losses, pauses, full disks, partitions,
-hand-overs.
+"""What goes wrong, and when: crashes, power losses, pauses, slow machines, clocks, hand-overs; and,
+through its two halves, broken links (``link_faults.py``) and bad disks (``disk_faults.py``).
 
 Each kind of fault has its own rhythm, drawn with the options of the seed, and none waits for
-another, so that they overlap. ``stop`` ends them all; ``repair`` brings back every machine and
-every link.
+another, so that they overlap. ``stop`` ends them all. ``repair_core`` brings a quorum back and
+leaves the others in a bad state each, for the core has to do without them; ``repair`` brings back
+every machine that can come back, and every link.
+
+A crash falls between two steps of a machine, or, as an *ambush*, right before any of them: in the
+middle of an append, of a sync, of a recovery, between two frames of one turn.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from kvorum_server.events import TransferAsked
 from tests.simulator.cluster import Cluster
+from tests.simulator.disk import Killed
+from tests.simulator.disk_faults import STEPS_MAX, DiskFaults
+from tests.simulator.link_faults import LinkFaults
 from tests.simulator.node import Node
 from tests.simulator.overthrow import Overthrow
-from tests.simulator.scheduler import MILLISECOND
+from tests.simulator.rhythm import Rhythm
+from tests.simulator.scheduler import MILLISECOND, SECOND
+from tests.simulator.world import Ambush
 
 STOP_GRACE = 300 * MILLISECOND
+
+FOREVER = 10**6 * SECOND
 
 
 class Nemesis:
@@ -25,96 +36,168 @@ class Nemesis:
         self._cluster = cluster
         self._generator = generator
         self._options = cluster.options
-        self._over = False
+        self._rhythm = Rhythm(cluster.scheduler, generator)
+        self._links = LinkFaults(cluster, self._rhythm, self._victim)
         self._overthrow = Overthrow(cluster, generator)
+        self._disks = DiskFaults(cluster, self._rhythm, self._victim, self._restart_later)
+        cluster.on_end = self._restart_later
 
     def start(self) -> None:
         """Begins every rhythm that the options have."""
         options = self._options
-        self._every(options.crash_every, self._crash)
-        self._every(options.partition_every, self._partition)
-        self._every(options.isolate_every, self._isolate)
-        self._every(options.pause_every, self._pause)
-        self._every(options.fill_every, self._fill_disk)
-        self._every(options.transfer_every, self._transfer)
+        for mean, fault in (
+            (options.crash_every, self._crash),
+            (options.pause_every, self._pause),
+            (options.slow_every, self._slow_down),
+            (options.clock_step_every, self._step_clock),
+            (options.transfer_every, self._transfer),
+        ):
+            self._rhythm.every(mean, fault)
         if options.overthrow:
             self._overthrow.start()
+        self._links.start()
+        self._disks.start()
 
     def stop(self) -> None:
         """No new faults; what is broken stays broken."""
-        self._over = self._overthrow.over = True
+        self._rhythm.stop()
+        self._overthrow.over = True
+
+    # --- Repair ---
+
+    def repair_core(self) -> list[Node]:
+        """A quorum, drawn from the members that can come back, and its links work again; these.
+
+        Everybody else is down, cut off, deaf, paused or waits for its disk, and stays so.
+        """
+        assert self._rhythm.over
+        cluster = self._cluster
+        self._disks.end_copies()
+        for node in cluster.members:
+            if not node.alive:
+                node.ambush = None
+                node.free_disk()
+                node.start()
+        core = [node for node in cluster.members if node.alive and not node.is_spoiled]
+        for node in self._generator.sample(core, len(core)):
+            without = [other for other in core if other is not node]
+            if cluster.suffices(without):
+                core = without
+        numbers = sorted(node.number for node in core)
+        inside = [*numbers, *(client.endpoint for client in cluster.clients)]
+        cluster.trace.note("nemesis", f"repair the core {numbers}")
+        cluster.network.be_good()
+        cluster.network.mend_among(inside)
+        for node in core:
+            self._mend(node)
+        for node in cluster.machines:
+            if node not in core:
+                self._leave_out(node, inside)
+        cluster.point_addresses_at(core)
+        cluster.connections.links_changed()
+        return core
+
+    def _leave_out(self, node: Node, inside: Sequence[int]) -> None:
+        """A node outside is heard by all of the core or by nobody there, and hears all or nobody.
+
+        Raft promises no more: a leader that works, and that a quorum hears, stays one although
+        others of that quorum cannot reach it.
+        """
+        network = self._cluster.network
+        fate = self._generator.choice(("dead", "cut off", "deaf", "mute", "paused", "stuck"))
+        self._cluster.count(f"outside of the core: {fate}")
+        self._cluster.trace.note(node.name, f"outside of the core: {fate}")
+        network.mend_among([node.number, *inside])
+        match fate:
+            case "dead" if node.alive:
+                node.crash(power_loss=False)
+            case "paused" if node.alive and not node.paused:
+                node.pause()
+            case "stuck":
+                node.stick_disk(FOREVER)
+            case "deaf":
+                for endpoint in inside:
+                    network.cut(endpoint, node.number)
+            case "mute":
+                for endpoint in inside:
+                    network.cut(node.number, endpoint)
+            case _:
+                network.split([node.number], inside)
 
     def repair(self) -> None:
         """Everything works again: all machines run, all links are mended, the network is calm."""
-        assert self._over
+        assert self._rhythm.over
         self._cluster.network.calm()
-        for node in self._cluster.nodes:
-            node.free_disk()
-            if node.paused:
-                node.resume()
-            if not node.alive or node.stopping:
-                if node.alive:
-                    node.crash(power_loss=False)
-                node.start()
-        self._cluster.links_changed()
+        self._disks.end_copies()
+        for node in self._cluster.machines:
+            self._mend(node)
+        self._cluster.point_addresses_at(self._cluster.members)
+        self._cluster.connections.links_changed()
 
-    def _every(self, mean: int, fault: Callable[[], None]) -> None:
-        if not mean:
-            return
+    def _mend(self, node: Node) -> None:
+        node.ambush = None
+        node.slowness = 1.0
+        node.free_disk()
+        node.free_stuck_disk()
+        if node.paused:
+            node.resume()
+        if node.alive and node.stopping:
+            node.crash(power_loss=False)
+        if not node.alive and not node.lost:
+            node.start()
 
-        def strike() -> None:
-            if not self._over:
-                fault()
-                self._cluster.scheduler.after(self._wait(mean), strike)
-
-        self._cluster.scheduler.after(self._wait(mean), strike)
-
-    def _wait(self, mean: int) -> int:
-        return 1 + int(self._generator.expovariate(1 / mean))
-
-    def _chance(self, probability: float) -> bool:
-        return self._generator.random() < probability
+    # --- Choosing ---
 
     def _alive(self) -> list[Node]:
-        return [node for node in self._cluster.nodes if node.alive]
+        return [node for node in self._cluster.machines if node.alive]
 
-    def _victim(self, nodes: list[Node]) -> Node:
+    def _victim(self, nodes: Sequence[Node]) -> Node:
         """One of the nodes, every other time one that leads."""
         leaders = [node for node in nodes if node.host is not None and node.host.leads]
-        return self._generator.choice(leaders if leaders and self._chance(0.6) else nodes)
+        return self._generator.choice(leaders if leaders and self._rhythm.chance(0.6) else nodes)
 
-    # --- Machines ---
+    # --- Processes ---
 
     def _crash(self) -> None:
         alive = self._alive()
         if not alive:
             return
-        power_loss = self._chance(self._options.power_loss)
-        if self._chance(self._options.crash_all):
+        power_loss = self._rhythm.chance(self._options.power_loss)
+        if self._rhythm.chance(self._options.crash_all):
             for node in alive:
                 self._kill(node, power_loss)
-        elif self._chance(0.2):
+        elif self._rhythm.chance(0.2):
             self._stop_gracefully(self._victim(alive))
+        elif self._rhythm.chance(self._options.ambush):
+            # Whoever is down is met in the middle of its recovery.
+            victim = self._victim(self._cluster.machines)
+            steps = self._generator.randrange(STEPS_MAX)
+            victim.ambush = Ambush(steps, Killed(power_loss=power_loss))
         else:
             self._kill(self._victim(alive), power_loss)
 
     def _kill(self, node: Node, power_loss: bool) -> None:
+        self._cluster.count("power loss" if power_loss else "crash")
         node.crash(power_loss=power_loss)
-        self._cluster.links_changed()
-        self._cluster.scheduler.after(
-            self._wait(self._options.restart_mean), lambda: self._restart(node)
-        )
+        self._cluster.connections.links_changed()
+        self._restart_later(node)
+
+    def _restart_later(self, node: Node) -> None:
+        self._rhythm.later(self._options.restart_mean, lambda: self._restart(node))
 
     def _restart(self, node: Node) -> None:
-        if not node.alive:
-            node.free_disk()
-            node.start()
-            self._cluster.links_changed()
+        if node.alive or node.lost:
+            return
+        self._disks.end_copies()
+        node.free_disk()
+        node.start()
+        self._cluster.connections.links_changed()
 
     def _stop_gracefully(self, node: Node) -> None:
         if node.paused or node.stopping:
             return
         life = node.life
+        self._cluster.count("graceful stop")
         node.stop()
 
         def exit_process() -> None:
@@ -129,98 +212,39 @@ class Nemesis:
             return
         node = self._victim(running)
         life = node.life
+        self._cluster.count("pause")
         node.pause()
 
         def resume() -> None:
             if node.life == life and node.paused:
                 node.resume()
 
-        self._cluster.scheduler.after(self._wait(self._options.pause_mean), resume)
+        self._rhythm.later(self._options.pause_mean, resume)
 
-    def _fill_disk(self) -> None:
-        """The disk of one machine, or of several, has no room for a while."""
-        victims = [self._victim(self._cluster.nodes)]
-        if self._chance(0.3):
-            victims = self._cluster.nodes
-        for node in victims:
-            node.fill_disk(self._generator.randrange(3 * self._options.config.segment_bytes))
-        wait = self._wait(self._options.fill_mean)
-        self._cluster.scheduler.after(wait, lambda: self._free_disks(victims))
+    def _slow_down(self) -> None:
+        """Every turn of one machine takes many times longer, for a while."""
+        node = self._victim(self._cluster.machines)
+        self._cluster.count("slow machine")
+        node.slowness = self._generator.uniform(2, self._options.slowness_max)
+        self._cluster.trace.note(node.name, f"{node.slowness:.0f} times slower")
 
-    def _free_disks(self, nodes: Sequence[Node]) -> None:
-        for node in nodes:
-            self._cluster.trace.note(node.name, "disk space again")
-            node.free_disk()
+        def recover() -> None:
+            node.slowness = 1.0
+
+        self._rhythm.later(self._options.slow_mean, recover)
+
+    def _step_clock(self) -> None:
+        alive = self._alive()
+        if alive:
+            self._cluster.count("clock step")
+            step_ms = self._generator.randrange(1, self._options.clock_step_ms_max + 1)
+            self._victim(alive).step_clock(step_ms)
 
     def _transfer(self) -> None:
         running = [node for node in self._alive() if not node.stopping]
         if running:
-            target = self._generator.choice(
-                [None, *(node.identity for node in self._cluster.nodes)]
-            )
+            identities = [node.identity for node in self._cluster.machines]
+            target = self._generator.choice([None, *identities])
             group = self._generator.choice((0, 1))
+            self._cluster.count("transfer")
             self._generator.choice(running).put(TransferAsked(group, target))
-
-    # --- Links ---
-
-    def _partition(self) -> None:
-        network = self._cluster.network
-        nodes = [node.number for node in self._cluster.nodes]
-        clients = [client.endpoint for client in self._cluster.clients]
-        kind = self._generator.randrange(4)
-        if self._chance(self._options.one_way):
-            source, target = self._pair([*nodes, *clients], nodes)
-            network.cut(source, target)
-            what = f"cut {source}->{target}"
-        elif kind == 0 and len(nodes) > 2:
-            what = self._bridge(nodes)
-        else:
-            what = self._split([*nodes, *clients])
-        self._cluster.trace.note("network", what)
-        self._cluster.links_changed()
-        self._cluster.scheduler.after(self._wait(self._options.partition_mean), self._heal)
-
-    def _pair(self, sources: Sequence[int], targets: Sequence[int]) -> tuple[int, int]:
-        target = self._generator.choice(targets)
-        source = self._generator.choice(
-            [number for number in sources if number != target] or targets
-        )
-        return source, target
-
-    def _split(self, endpoints: list[int]) -> str:
-        self._generator.shuffle(endpoints)
-        size = self._generator.randrange(1, len(endpoints))
-        left, right = sorted(endpoints[:size]), sorted(endpoints[size:])
-        self._cluster.network.split(left, right)
-        return f"split {left} {right}"
-
-    def _isolate(self) -> None:
-        """A leader on its own, and some clients that reach nobody else: who leads is in doubt."""
-        victim = self._victim(self._cluster.nodes).number
-        nodes = [node.number for node in self._cluster.nodes]
-        clients = [client.endpoint for client in self._cluster.clients]
-        readers = [client.endpoint for client in self._cluster.clients if client.reads == 1.0]
-        # Who only reads stays with the old leader, who writes finds the new: stale reads show.
-        stay = readers if self._chance(0.7) else clients
-        faithful = sorted(self._generator.sample(stay, self._generator.randrange(1, len(stay) + 1)))
-        others = [number for number in (*nodes, *clients) if number not in (victim, *faithful)]
-        self._cluster.network.split([victim, *faithful], others)
-        self._cluster.trace.note("network", f"isolate {victim} with {faithful}")
-        self._cluster.links_changed()
-        config = self._options.config
-        election = config.election_ticks_max * config.tick_ms * MILLISECOND
-        self._cluster.scheduler.after(self._wait(2 * election), self._heal)
-
-    def _bridge(self, nodes: list[int]) -> str:
-        """Two halves that reach each other only by one node in the middle."""
-        self._generator.shuffle(nodes)
-        middle, *others = nodes
-        half = len(others) // 2
-        self._cluster.network.split(others[:half], others[half:])
-        return f"bridge {others[:half]} {middle} {others[half:]}"
-
-    def _heal(self) -> None:
-        if not self._over:
-            self._cluster.trace.note("network", "heal")
-            self._cluster.network.heal()
-            self._cluster.links_changed()

@@ -9,18 +9,26 @@ may fall between any two.
 A crash loses the process; a power loss also loses what the disk and the engine had not been made
 to keep. A paused machine does nothing and forgets nothing: what would have happened happens when
 it goes on, all at once.
+
+An *ambush* makes what goes wrong go wrong in the middle of something: a few steps from now the
+process ends, or the disk reports an error. Steps are the operations of the disk, of which an append
+or a sync has several, and everything else that leaves a turn: each frame, the replies, a flush. The
+log's answer to an error of the disk is a StorageError, and the machine's is that of the production
+shell: the process ends.
+
+*Damage* is met as in production. A state that is damaged is set aside, and the node, which keeps
+its identity, log and vote, gets another one from its log and its peers. A damaged log ends the node
+for good. A node that will never run again says why in ``lost``. A machine that comes back with an
+empty disk, or with an old one, is another node with a number of its own: numbers stand for what was
+promised, and it has promised nothing.
 """
 
 import random
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
-from kvorum_proto import peer_pb2
+from kvorum_proto.peer_pb2 import PeerHello
 from kvorum_server.config import Config
 from kvorum_server.events import (
-    Appended,
     Bootstrapped,
     Effects,
     Event,
@@ -29,93 +37,91 @@ from kvorum_server.events import (
     Reply,
     Stopping,
     Ticked,
-    Write,
 )
 from kvorum_server.greeting import Greeting
 from kvorum_server.host import Host
-from kvorum_server.lost_state import irreplaceable, without_states
+from kvorum_server.lost_state import without_states
+from kvorum_server.opening import is_state_damage
 from kvorum_server.rpc.codec import decode_frame, encode_frame
+from kvorum_server.rpc.handshake import Self
 from kvorum_server.storage.disk import DiskFull
-from kvorum_server.storage.errors import StateDamaged
+from kvorum_server.storage.errors import NoRoom, StorageError
 from kvorum_server.storage.recovery import Recovered
 from kvorum_server.storage.wal import WriteAheadLog
+from kvorum_server.types import FEATURE_LEVEL
+from tests.simulator.checkers import require
 from tests.simulator.client import Frame
-from tests.simulator.disk import SimulatedDisk
+from tests.simulator.disk import Killed, SimulatedDisk
 from tests.simulator.engine import SimulatedEngine
-from tests.simulator.network import Network
-from tests.simulator.options import Options
-from tests.simulator.scheduler import MILLISECOND, Action, Scheduler
+from tests.simulator.log_shell import LogShell
+from tests.simulator.scheduler import MILLISECOND, Action
 from tests.simulator.serving import ClientBytes, Serving, refuse
 from tests.simulator.streams import StreamFrame
-from tests.simulator.trace import Trace
+from tests.simulator.world import Ambush, World
 
 TURN_DELAY = 5
+
+STUCK_POLL = 50 * MILLISECOND
+"""How soon what waits for a stuck disk notices that it is free."""
 
 PLENTY_BYTES = 1 << 40
 """Disk space of a machine that nobody troubles."""
 
 
-class Observer(Protocol):
-    """Who watches a node: the checkers, by way of the cluster."""
-
-    def started(self, node: "Node") -> None:
-        """The node has recovered its log and made its Host."""
-        ...
-
-    def turned(self, node: "Node", effects: Effects) -> None:
-        """The node has taken a turn; nothing of its effects has left yet."""
-        ...
-
-    def synced(self, node: "Node", writes: int) -> None:
-        """The oldest so many writes of the node have become durable."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What all machines of a cluster share."""
-
-    options: Options
-    scheduler: Scheduler
-    network: Network[Frame]
-    trace: Trace
-    observer: Observer
-    bootstrap: peer_pb2.Bootstrap
-    numbers: dict[int, int]
-    """Number of the node with an identity."""
-
-
 class Node:
     """A machine with its disk, which outlives its processes; ``host`` is None while none runs."""
 
-    def __init__(self, number: int, identity: int, seed: int, world: World) -> None:
+    def __init__(self, number: int, name: str, identity: int, world: World) -> None:
+        seed = world.seed
         self.number = number
         self.identity = identity
-        self.name = f"n{number}"
+        self.name = name
         self.world = world
+        self.lost = ""
+        """Why no process will ever run here again; empty while one may."""
+        self.is_copy = False
+        """Whether this is an old copy of another node's disk."""
+        self.is_joining = False
+        """Whether it is told to join a running cluster, not to found one."""
+        self.has_joined = False
+        """Whether it has ever held the certificate of the cluster durably."""
+        self.state_is_lost = False
+        """Whether files of the engine were lost and no process has started since."""
+        self._condemned = False
+        """Whether a process has found the state damaged: the next one sets it aside."""
+        self.ambush: Ambush | None = None
+        self.slowness = 1.0
+        """How many times longer than usual a turn takes."""
         self.config: Config = world.options.config
         self.host: Host | None = None
         self.recovered: Recovered | None = None
         self.life = 0
         self.paused = False
         self.stopping = False
-        self._seed = seed
+        self.hellos: dict[int, PeerHello] = {}
+        """The last hello of each identity that this process has met."""
+        self.refused_by: set[str] = set()
+        self._process = 0
+        self._stuck_until = 0
         self._generator = random.Random(f"{seed} machine {number}")
         self.disk = SimulatedDisk(random.Random(f"{seed} disk {number}"), PLENTY_BYTES)
         self.engine = SimulatedEngine(random.Random(f"{seed} engine {number}"))
-        self._wal: WriteAheadLog | None = None
+        self._log: LogShell | None = None
+        self._outbox_frames_max = world.options.outbox_frames_max
         self._clock_base = 0
         self._clock_rate = 1.0
         self._deferred: deque[Action] = deque()
         self._inbox: list[Event] = []
         self._turn_planned = False
         self._busy_until = 0
-        self._busy_at = 0
-        self._writes: list[Write] = []
-        self._syncing = False
         self._serving: Serving | None = None
 
     # --- Life and death ---
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"{self.name}:7400"
 
     @property
     def alive(self) -> bool:
@@ -125,71 +131,177 @@ class Node:
     def start(self) -> None:
         """A process starts on what the disk holds."""
         assert self.host is None
+        assert not self.lost
         self.life += 1
+        self._guard(self._start)
+
+    def _start(self) -> None:
         drift = self.world.options.clock_drift
         self._clock_base = self._generator.randrange(10**9)
         self._clock_rate = 1.0 + self._generator.uniform(-drift, drift)
-        self._wal, recovered = WriteAheadLog.open(
-            self.disk, segment_bytes=self.config.segment_bytes, new_identity=lambda: self.identity
-        )
+        self._process = self._generator.getrandbits(63)
+        self.disk.interrupt = self._disk_step
+        is_damaged = self.disk.damaged
         try:
-            self.host = self._open(recovered)
-        except StateDamaged:
-            # As ``opening.py`` does: the damaged state is set aside, an empty one takes its place.
-            assert irreplaceable(recovered.replicas) is None, "nobody else has the state"
-            self.world.trace.note(self.name, "state damaged")
-            self.lose_state()
-            self.host = self._open(without_states(recovered))
+            wal, recovered = WriteAheadLog.open(
+                self.disk,
+                segment_bytes=self.config.segment_bytes,
+                new_identity=lambda: self.identity,
+            )
+        except DiskFull:
+            raise NoRoom(self.name, self.disk.free_bytes()) from None
+        require(not is_damaged, f"{self.name} has started with a damaged log and did not notice")
+        self._log = LogShell(self, wal)
+        self.host = self._make_host(recovered)
+        self.state_is_lost = False
         self._serving = Serving(
             scheduler=self.world.scheduler,
             greeting=Greeting(self.host, self.name),
             put=self.put,
-            send=lambda client, frame: self.world.network.send(self.number, client, frame),
+            send=self._send_to_client,
             is_full=lambda: len(self._inbox) >= self.config.inbox_events_max,
         )
         self.world.trace.note(self.name, f"start, boot {recovered.boot}")
         self.recovered = recovered
         self.world.observer.started(self)
         self._later(self._generator.randrange(self.config.tick_ms * MILLISECOND), self._tick)
-        if recovered.bootstrap is None:
+        if recovered.bootstrap is None and self.is_initial:
             self._later(self._delay(20 * MILLISECOND), self._be_born)
 
-    def _open(self, recovered: Recovered) -> Host:
+    def _make_host(self, recovered: Recovered) -> Host:
+        """A Host on the state that there is, or on none if that one is damaged."""
+        randomness = random.Random(f"{self.world.seed} host {self.number} life {self.life}")
+        if not self._condemned:
+            try:
+                return Host(
+                    config=self.config,
+                    engine=self.engine,
+                    recovered=recovered,
+                    randomness=randomness,
+                )
+            except StorageError as damage:
+                self._condemn(damage)
+        self.world.count("states set aside and rebuilt")
+        self.world.trace.note(self.name, "the state is set aside")
+        self._condemned = False
+        self.engine = SimulatedEngine(random.Random(f"{self.world.seed} {self.name} {self.life}"))
         return Host(
             config=self.config,
             engine=self.engine,
-            recovered=recovered,
-            randomness=random.Random(f"{self._seed} host {self.number} life {self.life}"),
+            recovered=without_states(recovered),
+            randomness=randomness,
         )
 
-    def lose_state(self) -> None:
-        """All rows are gone, the log is not. Only while no process runs."""
-        assert self.host is None
-        self.engine = SimulatedEngine(random.Random(f"{self._seed} engine {self.life}"))
+    def _condemn(self, damage: StorageError) -> None:
+        if not is_state_damage(damage):
+            raise damage
+        require(self.is_spoiled, f"{self.name} finds damage that nobody has done: {damage}")
+        self.world.trace.note(self.name, str(damage))
+        self.world.count(f"{type(damage).__name__} found")
+        self._condemned = True
+
+    @property
+    def is_initial(self) -> bool:
+        """Whether it is one of those that began the cluster."""
+        return any(member.identity == self.identity for member in self.world.bootstrap.members)
+
+    @property
+    def is_spoiled(self) -> bool:
+        """Whether something that was durable is damaged, be it that it has not shown yet."""
+        return (
+            self.disk.damaged
+            or self.engine.is_rotten
+            or self.state_is_lost
+            or self._condemned
+            or self.is_rebuilding
+        )
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether a state of the running process is not complete again."""
+        if self.host is None:
+            return False
+        return any(one.consensus.rebuilding for one in self.host.replicas.values())
 
     def crash(self, *, power_loss: bool) -> None:
         """The process dies, or the whole machine."""
         assert self.host is not None
-        how = "power loss" if power_loss else "crash"
-        self.world.trace.note(self.name, how)
+        self.world.trace.note(self.name, "power loss" if power_loss else "crash")
+        self._end(power_loss=power_loss)
+
+    def _end(self, *, power_loss: bool) -> None:
         self.host = None
-        self._wal = None
+        self._log = None
         self.life += 1
         self.paused = self.stopping = False
+        self.ambush = None
+        self.hellos.clear()
+        self.refused_by.clear()
         self._deferred.clear()
         self._inbox.clear()
-        self._turn_planned = self._syncing = False
+        self._turn_planned = False
         self._busy_until = 0
-        self._writes.clear()
         if self._serving is not None:
             self._serving.stop()
         self._serving = None
-        self._crash_storage(power_loss)
-
-    def _crash_storage(self, power_loss: bool) -> None:
         if power_loss:
             self.disk.crash()
         self.engine.crash()
+
+    def _guard(self, step: Action) -> None:
+        """Takes a step of the process; what ends the real process ends this one."""
+        try:
+            step()
+        except Killed as killed:
+            self.world.trace.note(self.name, f"{killed} in the middle of a step")
+            self._end(power_loss=killed.power_loss)
+            self.world.observer.ended(self, None)
+        except StorageError as error:
+            if is_state_damage(error):
+                self._condemn(error)
+            self.world.trace.note(self.name, f"stops: {error}")
+            self._end(power_loss=False)
+            self.world.observer.ended(self, error)
+
+    def step(self, operation: str) -> None:
+        """Something is about to happen that a crash may come before."""
+        ambush = self.ambush
+        if ambush is not None and isinstance(ambush.outcome, Killed):
+            self._advance(ambush, operation)
+
+    def _disk_step(self, operation: str) -> None:
+        """The same of an operation of the disk, which may also fail by itself."""
+        if self.ambush is not None:
+            self._advance(self.ambush, operation)
+
+    def _advance(self, ambush: Ambush, operation: str) -> None:
+        if ambush.steps:
+            ambush.steps -= 1
+            return
+        self.ambush = None
+        self.world.trace.note(self.name, f"{operation}: {ambush.outcome}")
+        self.world.count(f"{ambush.outcome} at {operation}")
+        raise ambush.outcome
+
+    def hello(self) -> Self:
+        """How the process introduces itself to its peers."""
+        assert self.host is not None
+        catalog = self.host.directory.catalog
+        roster = None if catalog is None else catalog.roster
+        return Self(
+            name=self.name,
+            identity=self.identity,
+            boot=self.host.boot,
+            supported_level=FEATURE_LEVEL,
+            initial_cluster_hash=b"",
+            bootstrap=self.host.bootstrap if self.host.is_certified else None,
+            process=self._process,
+            address=self.address,
+            joining=self.is_joining,
+            members=self.host.directory.contacts(),
+            expected=frozenset(roster.expected if roster else ()),
+            removed=frozenset(roster.removed if roster else ()),
+        )
 
     def pause(self) -> None:
         """SIGSTOP."""
@@ -202,7 +314,7 @@ class Node:
         self.world.trace.note(self.name, "resume")
         self.paused = False
         while self._deferred:
-            self._deferred.popleft()()
+            self._guard(self._deferred.popleft())
 
     def stop(self) -> None:
         """SIGTERM: the process hands over; it exits when the nemesis says so."""
@@ -220,7 +332,7 @@ class Node:
             if self.paused:
                 self._deferred.append(action)
             else:
-                action()
+                self._guard(action)
 
         self.world.scheduler.after(delay, run)
 
@@ -230,10 +342,15 @@ class Node:
     def _now_ms(self) -> int:
         return self._clock_base + int(self.world.scheduler.now * self._clock_rate) // MILLISECOND
 
+    def step_clock(self, milliseconds: int) -> None:
+        """The monotonic clock jumps ahead, as after a migration of the machine."""
+        self.world.trace.note(self.name, f"the clock steps {milliseconds} ms ahead")
+        self._clock_base += milliseconds
+
     def _tick(self) -> None:
-        assert self._wal is not None
-        self._look_after_log()
-        self.put(Ticked(self.disk.free_bytes() if self._wal.reserve_ok else 0))
+        assert self._log is not None
+        self._log.tick()
+        self.put(Ticked(self.disk.free_bytes() if self._log.wal.reserve_ok else 0))
         self._later(int(self.config.tick_ms * MILLISECOND / self._clock_rate), self._tick)
 
     def _be_born(self) -> None:
@@ -262,12 +379,13 @@ class Node:
             what = f"g{transition.group}/{transition.replica} {transition.name} {details}"
             self.world.trace.note(self.name, what)
         self.world.observer.turned(self, effects)
-        duration = self._delay(self.world.options.turn_mean)
+        duration = self._delay(int(self.world.options.turn_mean * self.slowness))
         self._busy_until = self.world.scheduler.now + duration + 4
         self._later(duration, lambda: self._send(effects))
         if effects.append is not None:
-            write = effects.append
-            self._later(duration + 1, lambda: self._append(write))
+            log, write = self._log, effects.append
+            assert log is not None
+            self._later(duration + 1, lambda: log.put(write))
         if effects.replies:
             self._later(duration + 2, lambda: self._reply(effects.replies))
         if effects.flush is not None:
@@ -278,7 +396,11 @@ class Node:
 
     def _send(self, effects: Effects) -> None:
         for identity, envelopes in effects.messages.items():
+            self.step("a frame leaves")
             target = self.world.numbers[identity]
+            if self.world.network.on_the_way(self.number, target) >= self._outbox_frames_max:
+                self.world.count("outbox overflows")
+                continue
             frame: Frame = tuple(envelopes)
             if self._generator.random() < self.world.options.encode_frames:
                 frame = encode_frame(envelopes)
@@ -296,66 +418,38 @@ class Node:
         """There is room again."""
         self.disk.capacity_bytes = PLENTY_BYTES
 
-    def _append(self, write: Write) -> None:
-        self._writes.append(write)
-        if not self._syncing:
-            self._write()
+    def stick_disk(self, duration: int) -> None:
+        """No sync and no flush of this machine returns before so many microseconds have passed."""
+        self.world.trace.note(self.name, f"disk stuck for {duration // MILLISECOND} ms")
+        self._stuck_until = self.world.scheduler.now + duration
 
-    def _write(self) -> None:
-        """All waiting writes become one; on a full disk the oldest goes alone, if it can."""
-        assert self._wal is not None
-        for count in (len(self._writes), 1):
-            writes = self._writes[:count]
-            try:
-                self._wal.append([record for write in writes for record in write.records])
-            except DiskFull:
-                continue
-            del self._writes[:count]
-            self._sync(writes)
-            return
+    def free_stuck_disk(self) -> None:
+        """The disk answers again."""
+        self._stuck_until = 0
 
-    def _sync(self, writes: Sequence[Write]) -> None:
-        assert self._wal is not None
-        wal = self._wal
-        self._syncing = True
+    def after_disk(self, mean: int, action: Action) -> None:
+        """Runs ``action`` when the disk has done its work, which takes a stuck one very long."""
 
         def done() -> None:
-            wal.sync()
-            self._syncing = False
-            self._busy_at = self.world.scheduler.now
-            self.world.observer.synced(self, len(writes))
-            if writes:
-                self.put(Appended(writes[-1].number))
-            if self._writes:
-                self._write()
+            wait = self._stuck_until - self.world.scheduler.now
+            if wait > 0:
+                self._later(min(wait, STUCK_POLL), done)
+            else:
+                action()
 
-        self._later(self._delay(self.world.options.sync_mean), done)
-
-    def _look_after_log(self) -> None:
-        """Tries again what found the disk full; after a silence claims what is durable."""
-        assert self._wal is not None
-        if self._syncing:
-            return
-        silence = self.world.scheduler.now - self._busy_at
-        if self._writes:
-            self._write()
-        elif not self._wal.reserve_ok:
-            self._sync(())
-        elif silence >= self.config.claim_idle_ms * MILLISECOND:
-            self._wal.claim()
-            if self._wal.has_unsynced:
-                self._sync(())
+        self._later(self._delay(mean), done)
 
     def _flush(self, number: int) -> None:
+        self.step("a flush starts")
         reach = self.engine.start_flush()
 
         def done() -> None:
             self.engine.finish_flush(reach)
             self.put(Flushed(number))
 
-        self._later(self._delay(self.world.options.flush_mean), done)
+        self.after_disk(self.world.options.flush_mean, done)
 
-    # --- Peers and clients ---
+    # --- Peers ---
 
     def receive(self, source_identity: int, frame: Frame) -> None:
         """A frame of another node has arrived."""
@@ -379,4 +473,8 @@ class Node:
 
     def _reply(self, replies: list[Reply]) -> None:
         assert self._serving is not None
+        self.step("replies leave")
         self._serving.reply(replies)
+
+    def _send_to_client(self, client: int, frame: ClientBytes) -> None:
+        self.world.network.send(self.number, client, frame)

@@ -31,11 +31,17 @@ class Options:
     loss: float
     duplication: float
     reordering: float
+    corruption: float
+    """How many frames arrive with damaged bytes."""
+    outbox_frames_max: int
+    """Frames on the way to one peer; what a machine sends beyond is dropped."""
     encode_frames: float
     """How many frames go through the real codec; the others travel as values, which is quicker."""
 
     # Mean time between two faults of a kind; 0 = never
     crash_every: int
+    ambush: float
+    """How many crashes of one machine fall in the middle of a step."""
     crash_all: float
     """How many crashes take all nodes at once."""
     power_loss: float
@@ -49,10 +55,29 @@ class Options:
     overthrow: float
     """How many leaders are cut off soon after their election."""
     overthrow_mean: int
+    clog_every: int
+    clog_mean: int
+    swizzle: float
+    """How many clogs go over the links of several machines, one after the other."""
     pause_every: int
     pause_mean: int
+    slow_every: int
+    slow_mean: int
+    slowness_max: float
+    clock_step_every: int
+    clock_step_ms_max: int
     fill_every: int
     fill_mean: int
+    error_every: int
+    full_errors: float
+    """How many errors of a disk say that it is full; the others are EIO."""
+    stick_every: int
+    stick_mean: int
+    flip_every: int
+    rot_every: int
+    lose_state_every: int
+    wipe_every: int
+    restore_every: int
     transfer_every: int
     silence: float
     """How many broken connections are noticed late."""
@@ -81,6 +106,8 @@ class Options:
     # Phases
     safety: int
     liveness: int
+    core_first: bool
+    """Whether a quorum has to make progress on its own before everything is repaired."""
 
     @property
     def think_mean(self) -> int:
@@ -109,19 +136,38 @@ def _differences(config: Config) -> list[str]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """Draws for one part of the options; a part of its own leaves those of the others alone."""
+
+    generator: random.Random
+
+    def sometimes(self, probability: float, present: Choice, absent: Choice) -> Choice:
+        """``present`` with this probability."""
+        return present if self.generator.random() < probability else absent
+
+    def between(self, low: float, high: float) -> float:
+        """A number of the range."""
+        return round(self.generator.uniform(low, high), 4)
+
+    def span(self, low: int, high: int) -> int:
+        """An integer of the range."""
+        return self.generator.randrange(low, high)
+
+    def rare(self, probability: float, mean_low: int, mean_high: int) -> int:
+        """How often a fault strikes: never in most runs, and far more often in one out of ten."""
+        mean = self.span(mean_low, mean_high) * MILLISECOND
+        if self.generator.random() < 0.1:
+            mean = mean // 10 + 1
+        return self.sometimes(probability, mean, 0)
+
+
 def draw_options(seed: int) -> Options:
     """The options of a seed."""
     generator = random.Random(f"options {seed}")
-
-    def sometimes(probability: float, present: Choice, absent: Choice) -> Choice:
-        return present if generator.random() < probability else absent
-
-    def between(low: float, high: float) -> float:
-        return round(generator.uniform(low, high), 4)
-
-    def span(low: int, high: int) -> int:
-        return generator.randrange(low, high)
-
+    draw = Draw(generator)
+    sometimes, between, span = draw.sometimes, draw.between, draw.span
+    faults = Draw(random.Random(f"faults {seed}"))
     return Options(
         nodes=generator.choice((1, 3, 3, 3, 3, 3, 5)),
         config=_draw_config(generator),
@@ -163,6 +209,28 @@ def draw_options(seed: int) -> Options:
         liveness=60 * SECOND,
         overthrow=sometimes(0.15, between(0.3, 1.0), 0.0),
         overthrow_mean=span(1, 40) * MILLISECOND,
+        # What follows draws from a source of its own.
+        corruption=faults.sometimes(0.3, faults.between(0.0, 0.05), 0.0),
+        outbox_frames_max=faults.sometimes(0.2, faults.span(1, 4), 1000),
+        clog_every=faults.rare(0.4, 200, 2000),
+        clog_mean=faults.span(50, 1500) * MILLISECOND,
+        swizzle=faults.sometimes(0.5, faults.between(0.0, 1.0), 0.0),
+        ambush=faults.generator.choice((0.0, 0.3, 0.8)),
+        slow_every=faults.rare(0.3, 300, 2000),
+        slow_mean=faults.span(100, 1500) * MILLISECOND,
+        slowness_max=faults.between(5, 300),
+        clock_step_every=faults.rare(0.2, 300, 2000),
+        clock_step_ms_max=faults.generator.choice((10, 300, 5000)),
+        error_every=faults.rare(0.3, 300, 3000),
+        full_errors=faults.sometimes(0.5, faults.between(0.0, 1.0), 0.0),
+        stick_every=faults.rare(0.3, 300, 3000),
+        stick_mean=faults.span(100, 3000) * MILLISECOND,
+        flip_every=faults.rare(0.2, 500, 4000),
+        rot_every=faults.rare(0.15, 500, 4000),
+        lose_state_every=faults.rare(0.15, 500, 4000),
+        wipe_every=faults.rare(0.15, 500, 4000),
+        restore_every=faults.rare(0.2, 500, 4000),
+        core_first=faults.generator.random() < 0.5,
     )
 
 
@@ -183,7 +251,7 @@ def _draw_config(generator: random.Random) -> Config:
         entry_commands_max=tight(usual.entry_commands_max, (1, 2, 5)),
         entry_bytes_max=tight(usual.entry_bytes_max, (1, 100, 1000)),
         apply_commands_max=tight(usual.apply_commands_max, (1, 3, 20)),
-        inbox_events_max=tight(usual.inbox_events_max, (16, 64)),
+        inbox_events_max=tight(usual.inbox_events_max, (2, 64)),
         pending_commands_max=tight(usual.pending_commands_max, (2, 10)),
         range_keys_max=tight(usual.range_keys_max, (1, 2, 50)),
         scan_page_keys_max=tight(usual.scan_page_keys_max, (1, 3)),

@@ -137,9 +137,7 @@ def quick_restarts(options: Options) -> Options:
 def frequent_checkpoints(options: Options) -> Options:
     """The state is flushed and the log is cut every few entries, and restarts find out."""
     restarts = quick_restarts(options)
-    config = replace(
-        restarts.config, checkpoint_entries=5, log_tail_entries=0, segment_bytes=4096
-    )
+    config = replace(restarts.config, checkpoint_entries=5, log_tail_entries=0, segment_bytes=4096)
     return replace(restarts, config=config, flush_mean=20 * MILLISECOND)
 
 
@@ -158,9 +156,7 @@ def frequent_snapshots(options: Options) -> Options:
 
 def slow_beginnings(options: Options) -> Options:
     """Leaders are replaced often, and an entry takes much longer than a heartbeat."""
-    return replace(
-        isolated_leaders(options), sync_mean=20 * MILLISECOND, timeout=60 * MILLISECOND
-    )
+    return replace(isolated_leaders(options), sync_mean=20 * MILLISECOND, timeout=60 * MILLISECOND)
 
 
 def slow_disks(options: Options) -> Options:
@@ -221,3 +217,28 @@ def lost_answers(options: Options) -> Options:
         reads=0.3,
         operations_max=900,
     )
+
+
+PROFILES = (
+    general_swarm,
+    short_elections,
+    isolated_leaders,
+    slow_beginnings,
+    quick_successions,
+    half_replicated_entries,
+    power_losses,
+    quick_restarts,
+    slow_disks,
+    frequent_checkpoints,
+    frequent_snapshots,
+    late_messages,
+    late_votes,
+    lost_answers,
+    repeated_requests,
+)
+"""All of them, for the command line and for the test that no sound cluster fails under any."""
+
+
+def profile(name: str) -> Profile:
+    """The profile of that name; raises KeyError."""
+    return {each.__name__: each for each in PROFILES}[name]

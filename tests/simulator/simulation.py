@@ -1,9 +1,10 @@
 """One seed from beginning to end.
 
 1.  *Safety phase*: clients work, the nemesis hurts, the checkers watch every turn.
-2.  *Liveness phase*: the nemesis stops and repairs everything. Within a bound of virtual time
-    every client must get an answer to all it asked and to some more, and all replicas must come
-    to the same state.
+2.  *Liveness phase*: the nemesis stops. In half of the seeds it first repairs a *core*, a quorum
+    drawn by the seed, and leaves the others as bad as they may be; then, in all seeds, everything
+    that can be repaired. Each time, within a bound of virtual time, every client must get an answer
+    to all it asked and to some more, and all replicas that work must come to the same state.
 3.  The history of all clients is judged, by the log that was committed.
 
 Whatever goes wrong raises; ``run_seed`` turns it into a :class:`Report` that says how to see it
@@ -12,12 +13,14 @@ again.
 
 import random
 import traceback
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 
 from tests.simulator.checkers import Violation
 from tests.simulator.cluster import Cluster
 from tests.simulator.judgement import judge_run
 from tests.simulator.nemesis import Nemesis
+from tests.simulator.node import Node
 from tests.simulator.options import Options, draw_options
 from tests.simulator.profiles import Profile, general_swarm
 from tests.simulator.scheduler import MILLISECOND, SECOND, Scheduler
@@ -25,7 +28,7 @@ from tests.simulator.trace import Trace
 
 LIVENESS_STEP = 50 * MILLISECOND
 LAST_OPERATIONS = 5
-"""What each client has to get done after everything was repaired."""
+"""What each client has to get done after a repair."""
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class Report:
     virtual_ms: int = 0
     undecided: bool = False
     facts: dict[str, int] = field(default_factory=dict)
+    """How often each fault has struck."""
 
 
 class Simulation:
@@ -62,16 +66,20 @@ class Simulation:
         self.nemesis.start()
         self.scheduler.run(until=self.options.safety)
         self.nemesis.stop()
+        if self.options.core_first:
+            self._live(self.nemesis.repair_core())
         self.trace.note("nemesis", "repair everything")
         self.nemesis.repair()
-        self._live()
-        for node in self.cluster.nodes:
+        self._live(None)
+        for node in self.cluster.members:
             for group in range(2):
                 self.cluster.compare_rows(node, group)
         judge_run(self.cluster)
 
-    def _live(self) -> None:
-        """Runs until everybody is content, at most as long as the options allow."""
+    def _live(self, core: Sequence[Node] | None) -> None:
+        """Runs until everybody is content, at most as long as the options allow; only these nodes
+        have to be, if any are given.
+        """
         for client in self.cluster.clients:
             client.patient = True
             client.budget = LAST_OPERATIONS
@@ -79,23 +87,21 @@ class Simulation:
         missing = "nothing happened"
         while missing and self.scheduler.now < deadline:
             self.scheduler.run(until=self.scheduler.now + LIVENESS_STEP)
-            missing = self._missing()
+            missing = self._missing(core)
         if missing:
             raise Violation(
                 f"no progress in {self.options.liveness // SECOND} s of calm: {missing}"
             )
         self.trace.note("cluster", "converged")
 
-    def _missing(self) -> str:
+    def _missing(self, core: Sequence[Node] | None) -> str:
         for client in self.cluster.clients:
             if not client.idle:
                 return f"client {client.endpoint} waits: {client.describe()}"
-        return self.cluster.converged()
+        return self.cluster.converged(core)
 
 
-def run_seed(
-    seed: int, *, profile: Profile = general_swarm, print_lines: bool = False
-) -> Report:
+def run_seed(seed: int, *, profile: Profile = general_swarm, print_lines: bool = False) -> Report:
     """Runs a seed, its options turned as ``profile`` has it; never raises for what the cluster
     does wrong.
     """
@@ -112,5 +118,9 @@ def run_seed(
     report.unknown = sum(client.unknown for client in cluster.clients)
     report.turns = cluster.turns
     report.frames = cluster.network.statistics.delivered
+    network = asdict(cluster.network.statistics)
+    del network["sent"], network["delivered"]
+    report.facts = {**{f"frames {name}": count for name, count in network.items()}}
+    report.facts |= dict(sorted(cluster.faults.items()))
     report.virtual_ms = simulation.scheduler.now // MILLISECOND
     return report

@@ -1,4 +1,4 @@
-"""A row changes by itself in one replica of a busy cluster: found, and a new state put in its place.
+"""A row changes by itself in one replica of a busy cluster: it is found, the replica rebuilt.
 
 The network loses, doubles, delays and parts as the seed has it; machines pause. They do not crash:
 that could lose the changed row again.
@@ -37,6 +37,13 @@ def busy(seed: int) -> Options:
         nodes=3,
         crash_every=0,
         fill_every=0,
+        error_every=0,
+        flip_every=0,
+        rot_every=0,
+        lose_state_every=0,
+        wipe_every=0,
+        restore_every=0,
+        core_first=False,
         ranges=False,
         stale=0.0,
         safety=3 * SECOND,
@@ -67,7 +74,8 @@ def test_a_changed_row_is_found_and_its_replica_rebuilt(seed: int) -> None:
     while (missing := cluster.converged()) and simulation.scheduler.now < deadline:
         simulation.scheduler.run(until=simulation.scheduler.now + SECOND)
     assert not missing
-    assert not any(node.host and node.host.replicas[GROUP].consensus.rebuilding
-                   for node in cluster.nodes)
+    assert not any(
+        node.host and node.host.replicas[GROUP].consensus.rebuilding for node in cluster.nodes
+    )
     for node in cluster.nodes:
         cluster.compare_rows(node, GROUP)

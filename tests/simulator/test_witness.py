@@ -4,6 +4,7 @@ Each story builds a log from real commands, as a leader would, and a history of 
 told; then one thing in it is made wrong.
 """
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -14,10 +15,11 @@ from kvorum_server.kv.machine import KvMachine
 from kvorum_server.state_machine import MachineStatus
 from kvorum_server.types import Entry, EntryKind
 from tests.simulator.checkers import Violation
-from tests.simulator.linearizability import NEVER, Call
+from tests.simulator.linearizability import NEVER, Call, check_history
 from tests.simulator.model import (
     Compact,
     Decided,
+    Delete,
     Deleted,
     DeleteRange,
     Forgotten,
@@ -26,6 +28,7 @@ from tests.simulator.model import (
     Increment,
     Incremented,
     Item,
+    Model,
     Operation,
     Outcome,
     Put,
@@ -270,6 +273,14 @@ def test_compaction_by_the_leader_itself_needs_no_client() -> None:
     story.judge()
 
 
+def test_a_lost_compaction_is_not_mistaken_for_the_leaders_own() -> None:
+    story = two_writes()
+    story.commit(Compact(2), 0, session=0)
+    story.tell(40, 50, Get(A, 1), Refused(command_pb2.COMPACTED))
+    story.lose(60, Compact(2))
+    story.judge()
+
+
 def test_a_transaction_inside_a_transaction_is_judged_as_one_step() -> None:
     inner = Transaction(((B, None),), (Increment(B, 2), Scan(A, b"z")), ())
     whole = Transaction(((A, b"1"),), (Put(A, b"9"), inner), (DeleteRange(A, B, 1000),))
@@ -332,3 +343,46 @@ def test_a_state_machine_that_computes_wrongly_is_found(monkeypatch: pytest.Monk
     story.commit(Increment(A, 5), 1)
     with pytest.raises(Violation, match="expected Incremented"):
         story.judge()
+
+
+def random_story(generator: random.Random) -> Story:
+    """What a correct server executed, in calls that overlap; some answers were lost."""
+    story = Story()
+    model = Model.numbered()
+    for number in range(60):
+        key = generator.choice((A, B))
+        operation: Operation = generator.choice(
+            (Put(key, b"%d" % number), Increment(key, 1), Delete(key), Get(key), Scan(A, b"z"))
+        )
+        is_write = isinstance(operation, Put | Increment | Delete)
+        if is_write:
+            story.commit(operation, number + 1)
+        model, outcome = model.apply(operation)
+        begin = 10 * number - generator.randrange(40)
+        if is_write and generator.random() < 0.05:
+            story.lose(begin, operation, number + 1)
+        else:
+            end = 10 * number + generator.randrange(40)
+            story.tell(begin, end, operation, outcome, number + 1 if is_write else 0)
+    return story
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_witness_and_the_search_agree(seed: int) -> None:
+    """On what was executed, and on what a read was shifted to; neither knows of the other."""
+    generator = random.Random(seed)
+    story = random_story(generator)
+    story.judge()
+    assert check_history(story.history).linearizable, f"seed {seed}"
+    number, moved = generator.choice(
+        [pair for pair in enumerate(story.history) if isinstance(pair[1].outcome, Found)]
+    )
+    shift = generator.choice((-1, 1)) * generator.randrange(1, 300)
+    story.history[number] = replace(moved, begin=moved.begin + shift, end=moved.end + shift)
+    by_search = check_history(story.history).linearizable
+    assert by_search is not None, f"seed {seed}: undecided"
+    if by_search:
+        story.judge()
+    else:
+        with pytest.raises(Violation, match="not linearizable"):
+            story.judge()

@@ -117,10 +117,13 @@ class Witness:
 
     def _find_lost(self, lost: list[int], left: Iterable[deque[int]]) -> None:
         """Calls without number and without answer: equal ones are as good as each other, so the
-        one that began first gets the effect that came first."""
+        one that began first gets the effect that came first. A compaction may have been the
+        leader's own idea, so it is nobody's."""
         positions: dict[Operation, deque[int]] = {}
         for position in sorted(position for some in left for position in some):
-            positions.setdefault(self.replayed.applied[position].asked, deque()).append(position)
+            one = self.replayed.applied[position]
+            if not _is_automatic(one):
+                positions.setdefault(one.asked, deque()).append(position)
         for number in sorted(lost, key=lambda number: self.history[number].begin):
             waiting = positions.get(self.history[number].operation)
             if waiting:
@@ -215,7 +218,7 @@ def _has_effect(outcome: Outcome) -> bool:
 
 
 def _is_automatic(one: Applied) -> bool:
-    """A compaction that the leader proposed by itself."""
+    """A compaction that the leader may have proposed by itself."""
     return isinstance(one.asked, Compact) and not one.session
 
 

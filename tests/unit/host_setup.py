@@ -87,17 +87,24 @@ class Machine:
         self.now = 1000
         self.free_bytes = PLENTY
         self.last_request = 0
+        self.state_lost = False
         self.start()
 
-    def start(self, *, state_lost: bool = False) -> None:
-        """A process starts on what the disk and the engine hold, or on the disk alone."""
+    def start_without_state(self) -> None:
+        """A process starts on what the disk holds; the rows are known to be lost."""
+        self.state_lost = True
+        self.start()
+        self.state_lost = False
+
+    def start(self) -> None:
+        """A process starts on what the disk and the engine hold."""
         self.wal, self.recovered = WriteAheadLog.open(
             self.disk, segment_bytes=self.config.segment_bytes, new_identity=lambda: self.identity
         )
         self.host = Host(
             config=self.config,
             engine=self.engine,
-            recovered=without_states(self.recovered) if state_lost else self.recovered,
+            recovered=without_states(self.recovered) if self.state_lost else self.recovered,
             randomness=Random(self.identity),
         )
         self.writes: list[Write] = []

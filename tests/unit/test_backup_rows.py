@@ -169,7 +169,8 @@ def test_a_session_of_the_old_cluster_is_unknown_and_its_id_never_comes_again() 
         (BackupItem(b"b", b"", 2, 10, 1, 0), "its group is at 9"),
         (BackupItem(b"b", b"", 3, 2, 1, 0), "before it was created"),
         (BackupItem(b"b", b"", 0, 2, 1, 0), "before it was created"),
-        (BackupItem(b"b", b"", 2, 2, 0, 0), "before it was created"),
+        (BackupItem(b"b", b"", 2, 2, 0, 0), "or not at all"),
+        (BackupItem(b"b", b"", 2, 2, 1 << 62, 0), "or not at all"),
     ],
 )
 def test_items_that_no_group_can_have_are_found(item: BackupItem, reason: str | None) -> None:

@@ -16,7 +16,7 @@ from kvorum_server.rpc.backup import Backups
 from kvorum_server.rpc.context import ServicerContext
 from kvorum_server.storage.errors import EngineDamage
 from tests.unit.kv_harness import SPACE, Harness
-from tests.unit.test_services import Aborted, Context
+from tests.unit.services_setup import Aborted, Context
 
 HEADER = BackupHeader(cluster_id=b"c" * 16, partitions=1, level=1)
 CONFIG = Config(backup_slice_rows=3, tick_ms=1, snapshot_timeout_ticks=50)

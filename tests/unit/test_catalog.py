@@ -6,10 +6,12 @@ from kvorum_proto.command_pb2 import (
     CommandBatch,
     ErrorCode,
     Get,
+    MemberInfo,
     MembersQuery,
     Put,
     Query,
     RaiseLevel,
+    RecoverCluster,
     Result,
     SetMember,
     Submission,
@@ -125,6 +127,25 @@ def test_what_the_catalog_does_not_know_changes_nothing(
     assert catalog.machine.admit(submission) is not None
     assert catalog.do(submission).error.code == code
     assert catalog.names() == ["n2", "n3", "n1"]
+
+
+def test_a_lone_survivor_is_the_only_member_and_nobody_else_can_say_so() -> None:
+    catalog = Catalog()
+    survivor = MemberInfo(identity=10, name="n2", address="n2:1", supported_level=INITIAL_LEVEL)
+    command = Submission(recover_cluster=RecoverCluster(survivor=survivor, groups=[0, 1]))
+    refusal = catalog.machine.admit(command)
+    assert refusal is not None
+    assert "only `kvorum-server recover`" in refusal.message
+    for _ in range(2):
+        assert catalog.do(command).HasField("done")
+        assert catalog.names() == ["n2"]
+        assert sorted(catalog.machine.roster.removed) == [20, 30]
+        placements = catalog.machine.roster.placements
+        assert {group: [seat.identity for seat in p.seats] for group, p in placements.items()} == {
+            0: [10],
+            1: [10],
+        }
+        assert not catalog.machine.roster.reports
 
 
 def test_admission_wants_whole_members_of_reasonable_size() -> None:

@@ -180,3 +180,18 @@ def test_no_increment_is_lost_or_counted_twice(seed: int) -> None:
             assert count == 0, f"{key!r} failed with {outcome.error} and counts {count} times"
     assert "answered" in kinds
     assert outcome.error is None, "the call after the faults went well"
+
+
+def test_news_of_other_nodes_come_with_the_answers() -> None:
+    setup = Setup()
+    setup.put()
+    setup.start()
+    link = setup.links["n1:1"]
+    hello = setup.hello()
+    hello.addresses.append("n9:1")
+    hello.table.partitions[0].leader = "n9:1"
+    setup.dispatcher.received(link, ServerFrame(hello=hello), setup.now)
+    assert "n9:1" in setup.dispatcher.addresses()
+    setup.break_link(link.address)
+    setup.pass_time(1.0)
+    assert "n9:1" in setup.dialled, "when the old ones do not answer, new ones may"

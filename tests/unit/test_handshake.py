@@ -75,6 +75,14 @@ def test_an_old_copy_of_a_directory_is_known_by_the_end_of_its_log() -> None:
             judge(MEMBER, restarted, known, reached)
 
 
+def test_a_late_hello_of_the_same_process_is_no_old_copy() -> None:
+    """Two streams stand for a moment: the second hello was written before the first one's news."""
+    known = hello(boot=5, process=77, log_end=LogPosition(segment=1, offset=100))
+    judge(MEMBER, known, known, reached=(1, 900))
+    with pytest.raises(Refused, match="is an old copy"):
+        judge(MEMBER, hello(boot=6, process=78), known, reached=(1, 900))
+
+
 def test_two_processes_with_one_identity_are_told_apart_by_their_starts() -> None:
     known = hello(boot=5, process=77)
     judge(MEMBER, hello(boot=5, process=77), known)

@@ -4,6 +4,7 @@ How it works with its followers is told by the scripts in ``tests/scripts/consen
 """
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -57,12 +58,14 @@ def role_of(raft: Raft) -> Role:
     return raft.role
 
 
-def a_leader(configuration: Configuration = THREE) -> tuple[Raft, Ready]:
+def a_leader(
+    configuration: Configuration = THREE, *, config: Config = CONFIG
+) -> tuple[Raft, Ready]:
     """Replica 1, just elected in term 1 with the votes of everybody; and what it said then."""
     raft = Raft(
         replica=1,
         boot=1,
-        config=CONFIG,
+        config=config,
         randomness=random.Random(1),
         configuration=configuration,
         hard_state=HardState(),
@@ -143,6 +146,15 @@ def test_a_heartbeat_never_promises_a_commit_that_the_follower_does_not_hold() -
     assert drain(raft).messages == [(2, HeartbeatRequest(1, 1))], "news for n2, none for n3"
     raft.tick()
     assert drain(raft).messages == [(2, HeartbeatRequest(1, 1)), (3, HeartbeatRequest(1, 0))]
+
+
+def test_what_waits_for_commit_never_makes_a_log_overlong() -> None:
+    """No log could be cut any more, and a follower whose log is overlong takes nothing in."""
+    roomy = replace(CONFIG, log_inflight_bytes_max=1 << 20, log_bytes_max=1000)
+    raft, _ = a_leader(config=roomy)
+    while isinstance(raft.propose(EntryKind.COMMANDS, 0, 1, b"x" * 100), Entry):
+        assert not raft.log_is_overlong
+    assert not raft.log_is_overlong
 
 
 def test_what_waits_for_commit_is_limited_in_bytes() -> None:

@@ -1,5 +1,6 @@
 """``kvorum-server recover``: what a person decides is durable, obeyed, and refused when unfit."""
 
+import io
 import re
 import shutil
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import pytest
 
 from kvorum_proto import command_pb2 as wire
 from kvorum_proto.peer_pb2 import Bootstrap
-from kvorum_server.config import ConfigError
+from kvorum_server.config import KIB, Config, ConfigError
 from kvorum_server.offline import TOOLS, ToolRefused, run
 from kvorum_server.offline.recover import (
     EntryName,
@@ -102,6 +103,20 @@ def test_a_skipped_entry_is_applied_as_an_empty_one(stopped: Path) -> None:
     node = DiskNode(stopped)
     assert value(node, b"b") is None, "the state is what it was before the restart"
     node.stop()
+
+
+def test_a_skipped_entry_leaves_the_log_with_the_first_checkpoint(stopped: Path) -> None:
+    patient = Config(segment_bytes=16 * KIB, checkpoint_entries=20, log_tail_entries=1000)
+    index = place_of(stopped, b"b")
+    skip_entry(stopped, EntryName(GROUP, index, checksum_shown(stopped, index)))
+    node = DiskNode(stopped, patient)
+    node.lead()
+    for number in range(40):
+        node.submit(put(b"%d" % number))
+    start = node.host.replicas[GROUP].log_start
+    node.stop()
+    assert start >= index, "a newcomer that gets the log would apply what is skipped"
+    assert verify(stopped, lambda what, done, count: None).groups[GROUP].skipped == []
 
 
 def test_an_entry_with_another_checksum_is_not_skipped(stopped: Path) -> None:
@@ -224,6 +239,47 @@ def test_a_lone_survivor_serves_all_that_it_had(tmp_path: Path) -> None:
     node.stop()
 
 
+def test_a_learner_and_a_joint_configuration_are_recovered_as_well(tmp_path: Path) -> None:
+    joint = Configuration(
+        voters=(1, 4),
+        outgoing=(1, 3),
+        learners=(2,),
+        members=(Member(1, 7), Member(2, IDENTITY), Member(3, 9), Member(4, 11)),
+        next_replica=5,
+        version=100,
+    )
+    change = Entry(6, 4, EntryKind.CONFIGURATION, 700, 1, joint.encode())
+    survivor(tmp_path, [*LOG, change])
+    recovered(tmp_path)
+    node = DiskNode(tmp_path)
+    node.lead()
+    configuration = node.host.replicas[GROUP].consensus.configuration
+    assert (configuration.voters, configuration.outgoing, configuration.learners) == ((2,), (), ())
+    assert configuration.next_replica == 5
+    assert node.host.directory.catalog is not None
+    placement = node.host.directory.catalog.placement(GROUP)
+    assert configuration.version == placement.version, "the next placement will be followed"
+    assert value(node, b"key 5") == b"v"
+    node.stop()
+
+
+def test_a_catalog_comes_out_the_same_with_and_without_its_rows(tmp_path: Path) -> None:
+    rosters = []
+    for has_rows in (True, False):
+        data = tmp_path / str(has_rows)
+        survivor(data, LOG)
+        DiskNode(data).stop()
+        if not has_rows:
+            shutil.rmtree(data / "state")
+        recovered(data)
+        node = DiskNode(data)
+        node.lead()
+        assert node.host.directory.catalog is not None
+        rosters.append(node.host.directory.catalog.roster)
+        node.stop()
+    assert rosters[0] == rosters[1]
+
+
 def test_the_new_cluster_has_another_id_and_remembers_the_old_one(tmp_path: Path) -> None:
     survivor(tmp_path, LOG)
     recovered(tmp_path)
@@ -311,6 +367,20 @@ def test_the_cluster_id_may_be_given_beforehand(
     shown = capsys.readouterr().out
     assert "MAY BE LOST" in shown
     assert "kvorum member add" in shown
+
+
+def test_without_an_operator_nothing_is_recovered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    survivor(tmp_path, LOG)
+    before = fingerprint(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert run("recover", ["--data", str(tmp_path), "--force-new-cluster"]) == 1
+    assert "'' is not the id of the cluster; nothing was changed" in capsys.readouterr().err
+    assert fingerprint(tmp_path) == before
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{OLD_ID}\n"))
+    assert run("recover", ["--data", str(tmp_path), "--force-new-cluster"]) == 0
+    assert "Type the cluster id to go on" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

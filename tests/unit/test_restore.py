@@ -239,6 +239,8 @@ def test_until_it_is_whole_it_stands_under_a_name_that_no_node_is_started_with(
         ({"groups": (BackupGroup(group=2, revision=11),)}, "a group 2, which its header"),
         ({"groups": (BackupGroup(group=0, revision=11),)}, "a group 0, which its header"),
         ({"groups": (BackupGroup(group=1, revision=5),)}, "its group is at 5"),
+        ({"groups": (BackupGroup(group=1, revision=-5),)}, "cannot be at revision -5"),
+        ({"groups": (BackupGroup(group=1, revision=9, index=1 << 63),)}, "cannot be at"),
         ({"items": ITEMS[::-1]}, "does not follow"),
         ({"items": [*ITEMS[:3], *ITEMS[:3]]}, "does not follow"),
     ],
@@ -257,7 +259,8 @@ def test_a_file_that_is_no_cluster_leaves_nothing_behind(
     [
         ({"level": FEATURE_LEVEL + 1}, "upgrade"),
         ({"protocol": "telepathy"}, "agrees by 'telepathy'"),
-        ({"partitions": 0, "groups": ()}, "without partitions"),
+        ({"partitions": 0, "groups": ()}, "a cluster of 0 partitions"),
+        ({"partitions": 1 << 30}, "a cluster of 1073741824 partitions"),
     ],
 )
 def test_what_only_a_newer_program_could_restore_is_refused(

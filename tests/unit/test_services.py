@@ -1,8 +1,6 @@
 """The client side of a node, fed with whatever a network may bring."""
 
 import asyncio
-from collections.abc import Callable
-from typing import NoReturn
 
 import grpc
 import pytest
@@ -13,155 +11,35 @@ from kvorum_proto import command_pb2 as wire
 from kvorum_proto.cluster_pb2 import StatusResponse, TransferRequest, TransferResponse
 from kvorum_proto.kv_pb2 import (
     ClientFrame,
-    ClientHello,
     Inquiry,
-    Partition,
-    PartitionTable,
     Proposal,
-    ServerFrame,
     ServerHello,
 )
 from kvorum_server.config import Config
 from kvorum_server.events import (
-    Asked,
-    Congested,
     Disconnected,
     Event,
     Proposed,
-    Relieved,
     Reply,
     TransferAsked,
 )
-from kvorum_server.rpc.context import ServicerContext
 from kvorum_server.rpc.services import (
     CLIENT_MESSAGE_BYTES_MAX,
     FRAME_BYTES_MAX,
-    WIRE_VERSION,
-    Services,
 )
-from tests.unit.host_setup import encoded, get, put
-
-CLUSTER = b"c" * 16
-HELLO = ServerHello(
-    wire_version=WIRE_VERSION,
-    cluster_id=CLUSTER,
-    member=11,
-    table=PartitionTable(version=4, partitions=[Partition(group=1)]),
+from tests.unit.host_setup import get, put
+from tests.unit.services_setup import (
+    CLUSTER,
+    HELLO,
+    OK,
+    Aborted,
+    Context,
+    Node,
+    checked,
+    execute,
+    frame,
+    run_session,
 )
-OK = wire.Result(put=wire.PutResult(revision=2)).SerializeToString()
-
-
-class Aborted(Exception):
-    """What gRPC raises in a handler that aborts."""
-
-    def __init__(self, code: grpc.StatusCode, details: str) -> None:
-        super().__init__(details)
-        self.code = code
-
-
-class Context:
-    """A stream whose client says ``frames`` and then stays, leaves, or falls silent for good."""
-
-    def __init__(self, *frames: bytes, leaves: bool = True) -> None:
-        self.written: list[bytes] = []
-        self.takes_replies = asyncio.Event()
-        self.takes_replies.set()
-        self.fails_to_write = False
-        self._frames = list(frames)
-        self._leaves = leaves
-
-    def say(self, frame: bytes) -> None:
-        """The client sends another frame."""
-        self._frames.append(frame)
-
-    async def read(self) -> object:
-        await asyncio.sleep(0)
-        while not self._frames and not self._leaves:
-            await asyncio.sleep(0)
-        return self._frames.pop(0) if self._frames else None
-
-    async def write(self, frame: bytes, /) -> None:
-        if self.fails_to_write:
-            raise asyncio.InvalidStateError("the call is over")
-        await self.takes_replies.wait()
-        self.written.append(frame)
-
-    async def abort(self, code: grpc.StatusCode, details: str, /) -> NoReturn:
-        raise Aborted(code, details)
-
-    def frames(self) -> list[ServerFrame]:
-        return list(map(ServerFrame.FromString, self.written))
-
-
-class Node:
-    """Services on a node that notes events and answers every request at once."""
-
-    def __init__(self, config: Config | None = None) -> None:
-        self.events: list[Event] = []
-        self.failures: list[BaseException] = []
-        self.is_overloaded = False
-        self.engine_is_behind = False
-        self.hello = HELLO
-        self.answer: Callable[[Event], Reply | None] = answered
-        self.services = Services(
-            config=config or Config(),
-            post=self.post,
-            overloaded=lambda: self.is_overloaded,
-            engine_is_behind=lambda: self.engine_is_behind,
-            hello=lambda: self.hello,
-            status=lambda: StatusResponse(name="n1"),
-            resolve={"n2": 22}.get,
-            leader_name=lambda group: f"leader of {group}",
-            fail=self.failures.append,
-        )
-
-    def post(self, event: Event) -> None:
-        self.events.append(event)
-        reply = self.answer(event)
-        if reply is not None:
-            asyncio.get_running_loop().call_soon(self.services.deliver, reply)
-
-
-def answered(event: Event) -> Reply | None:
-    if isinstance(event, Proposed | Asked):
-        results = [OK] * len(event.ids)
-        return Reply(event.connection, event.group, list(event.ids), results, 3, 100, 2)
-    return None
-
-
-def frame(*submissions: wire.Submission, hello: bool = True, **greeting: object) -> bytes:
-    """A frame with commands for group 1, ids from 1."""
-    ids = range(1, len(submissions) + 1)
-    proposals = [Proposal(group=1, ids=ids, commands=encoded(*submissions))] if submissions else []
-    greetings = {"wire_version": WIRE_VERSION, **greeting}
-    return ClientFrame(
-        hello=ClientHello(**greetings) if hello else None,  # type: ignore[arg-type]
-        proposals=proposals,
-    ).SerializeToString()
-
-
-def run_session(node: Node, context: Context) -> None:
-    """A session from its first frame to its end."""
-
-    async def session() -> None:
-        task = asyncio.create_task(node.services.session(None, _checked(context)))
-        for _ in range(50):
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
-        if not task.cancelled():
-            await task
-
-    asyncio.run(session())
-
-
-def _checked(context: ServicerContext) -> ServicerContext:
-    return context
-
-
-def execute(node: Node, request: bytes) -> ServerFrame:
-    return ServerFrame.FromString(asyncio.run(node.services.execute(request, _checked(Context()))))
-
 
 # --- A session ---
 
@@ -246,113 +124,27 @@ def test_a_mutated_frame_is_served_or_ends_its_stream(place: int, byte: int, fir
     assert isinstance(node.events[-1], Disconnected)
 
 
-def test_an_overloaded_node_answers_busy_before_the_work_begins() -> None:
+def test_a_client_learns_with_its_answers_what_has_changed_in_the_cluster() -> None:
     node, context = Node(), Context(frame(put(b"a")), leaves=False)
-    node.is_overloaded = True
-    run_session(node, context)
-    (replies,) = context.frames()[1].replies
-    assert replies.results[0].error.code == wire.BUSY
-    assert [type(event) for event in node.events] == [Disconnected]
-
-
-def test_an_engine_that_is_behind_takes_no_writes_and_answers_reads() -> None:
-    node = Node()
-    node.engine_is_behind = True
-    request = ClientFrame.FromString(frame(put(b"a")))
-    request.inquiries.add(group=1, ids=[5], queries=[get(b"k")])
-    context = Context(request.SerializeToString(), leaves=False)
-    run_session(node, context)
-    answers = {
-        id_: result
-        for one in context.frames()
-        for replies in one.replies
-        for id_, result in zip(replies.ids, replies.results, strict=True)
-    }
-    assert answers[1].error.code == wire.BUSY
-    assert not answers[5].HasField("error")
-
-
-def test_a_client_that_closes_its_side_gets_what_it_is_owed() -> None:
-    node, context = Node(), Context(frame(put(b"a")), frame(put(b"b"), hello=False))
-    late: list[Event] = []
-    node.answer = lambda event: late.append(event)
 
     async def session() -> None:
-        task = asyncio.create_task(node.services.session(None, _checked(context)))
-        while len(late) < 2:
+        task = asyncio.create_task(node.services.session(None, checked(context)))
+        while len(context.written) < 2:
             await asyncio.sleep(0)
-        for _ in range(20):
-            await asyncio.sleep(0)
-        assert not task.done(), "two answers are missing"
-        for event in late:
-            reply = answered(event)
-            assert reply is not None
-            node.services.deliver(reply)
-        await task
-
-    asyncio.run(session())
-    assert sum(len(one.replies) for one in context.frames()) == 2
-    assert isinstance(node.events[-1], Disconnected)
-
-
-def test_a_connection_that_floods_the_node_is_busy_and_another_is_served() -> None:
-    node = Node(Config(pending_commands_max=8))
-    node.answer = lambda event: None
-    flood, quiet = Context(*[frame(put(b"a"))] * 20, leaves=False), Context(frame(), leaves=False)
-
-    async def story() -> None:
-        sessions = [
-            asyncio.create_task(node.services.session(None, _checked(context)))
-            for context in (flood, quiet)
-        ]
-        for _ in range(100):
-            await asyncio.sleep(0)
-        quiet.say(frame(put(b"b"), hello=False))
-        while sum(isinstance(event, Proposed) for event in node.events) < 5:
-            await asyncio.sleep(0)
-        for session in sessions:
-            session.cancel()
-        await asyncio.wait(sessions)
-
-    asyncio.run(story())
-    proposed = [event.connection for event in node.events if isinstance(event, Proposed)]
-    assert proposed == [1] * 4 + [2]
-    refusals = [
-        result.error
-        for one in flood.frames()
-        for replies in one.replies
-        for result in replies.results
-    ]
-    assert {refusal.code for refusal in refusals} == {wire.BUSY}
-    pauses = [refusal.retry_after_ms for refusal in refusals]
-    assert pauses == sorted(pauses)
-    assert pauses[-1] > pauses[0], "the longer the queue outside, the later to come back"
-
-
-def test_a_client_with_many_replies_is_congested_until_it_has_taken_them() -> None:
-    node = Node(Config(client_outbox_bytes_max=200))
-    context = Context(frame(), *[frame(put(b"a"), hello=False)] * 4, leaves=False)
-
-    async def session() -> None:
-        task = asyncio.create_task(node.services.session(None, _checked(context)))
-        while len(context.written) < 1:
-            await asyncio.sleep(0)
-        context.takes_replies.clear()
-        for _ in range(40):
-            await asyncio.sleep(0)
-        assert [type(event) for event in node.events].count(Congested) == 1
-        assert Relieved(1) not in node.events
-        context.takes_replies.set()
-        for _ in range(40):
-            await asyncio.sleep(0)
+        node.hello = ServerHello()
+        node.hello.CopyFrom(HELLO)
+        node.hello.table.version += 1
+        node.hello.addresses.append("n4:7400")
+        for number in (4, 5):
+            context.say(frame(put(b"b"), hello=False))
+            while len(context.written) < number:
+                await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait([task])
 
     asyncio.run(session())
-    assert [e for e in node.events if isinstance(e, Congested | Relieved)] == [
-        Congested(1),
-        Relieved(1),
-    ]
+    told = [list(one.hello.addresses) for one in context.frames() if one.HasField("hello")]
+    assert told == [[], ["n4:7400"]], "news are told once"
 
 
 def test_a_client_that_vanishes_makes_no_noise() -> None:
@@ -374,44 +166,6 @@ def test_a_bug_in_serving_a_client_is_not_swallowed_with_its_stream() -> None:
     node.answer = trips
     run_session(node, Context(frame(), frame(put(b"a"))))
     assert [type(failure) for failure in node.failures] == [KeyError]
-
-
-def test_a_client_that_takes_no_replies_is_cut_off() -> None:
-    node = Node(Config(client_outbox_bytes_max=100))
-    context = Context(frame(), *[frame(put(b"a"), put(b"b"))] * 30, leaves=False)
-
-    async def session() -> None:
-        task = asyncio.create_task(node.services.session(None, _checked(context)))
-        while len(context.written) < 1:
-            await asyncio.sleep(0)
-        context.takes_replies.clear()
-        for _ in range(100):
-            await asyncio.sleep(0)
-        context.takes_replies.set()
-        await task
-
-    with pytest.raises(Aborted, match="does not take its replies") as aborted:
-        asyncio.run(session())
-    assert aborted.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
-
-
-def test_more_clients_than_the_limit_are_sent_away() -> None:
-    node = Node(Config(client_connections_max=1))
-
-    async def two() -> None:
-        first = asyncio.create_task(
-            node.services.session(None, _checked(Context(frame(), leaves=False)))
-        )
-        await asyncio.sleep(0)
-        try:
-            await node.services.session(None, _checked(Context(frame())))
-        finally:
-            first.cancel()
-            await asyncio.wait([first])
-
-    with pytest.raises(Aborted, match="its limit of 1 clients") as aborted:
-        asyncio.run(two())
-    assert aborted.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_large_answers_leave_in_frames_that_a_client_can_take() -> None:
@@ -448,7 +202,7 @@ def test_an_answer_that_is_too_large_for_execute_ends_it() -> None:
 
     async def call() -> None:
         task = asyncio.create_task(
-            node.services.execute(frame(put(b"a"), put(b"b")), _checked(Context()))
+            node.services.execute(frame(put(b"a"), put(b"b")), checked(Context()))
         )
         await asyncio.sleep(0)
         node.services.deliver(Reply(1, 1, [1], [OK], 3, 100, 2))
@@ -470,7 +224,7 @@ def test_status_and_transfer() -> None:
     node = Node()
 
     async def calls() -> tuple[bytes, bytes]:
-        context = _checked(Context())
+        context = checked(Context())
         status = await node.services.status(b"", context)
         request = TransferRequest(group=1, target="n2").SerializeToString()
         return status, await node.services.transfer(request, context)
@@ -491,11 +245,11 @@ def test_status_and_transfer() -> None:
 def test_a_transfer_that_makes_no_sense(request_bytes: bytes, code: grpc.StatusCode) -> None:
     node = Node()
     with pytest.raises(Aborted) as aborted:
-        asyncio.run(node.services.transfer(request_bytes, _checked(Context())))
+        asyncio.run(node.services.transfer(request_bytes, checked(Context())))
     assert aborted.value.code is code
     assert not node.events
 
 
 def test_a_status_request_that_is_none() -> None:
     with pytest.raises(Aborted, match="not a StatusRequest"):
-        asyncio.run(Node().services.status(b"\xff", _checked(Context())))
+        asyncio.run(Node().services.status(b"\xff", checked(Context())))

@@ -40,7 +40,11 @@ WORK_MAX = 250
 """Rows that a turn may touch under SMALL: 16 commands and one entry more, five rows for each key
 that they write, 40 rows of ranges, 16 keys, some of compaction and of a snapshot."""
 
-RANGE = {"key": b"\x01", "range_end": b"\x00"}
+FIRST, END = b"\x01", b"\x00"
+"""The range of everything."""
+
+
+COMPARED = wire.Compare(key=FIRST, range_end=END)
 
 
 class CountingEngine(SimulatedEngine):
@@ -109,16 +113,16 @@ class Measured(Machine):
 
 
 def delete_range() -> Submission:
-    return Submission(delete_range=wire.DeleteRange(**RANGE))
+    return Submission(delete_range=wire.DeleteRange(key=FIRST, range_end=END))
 
 
 def count() -> Query:
-    return Query(range=wire.Range(**RANGE, count_only=True))
+    return Query(range=wire.Range(key=FIRST, range_end=END, count_only=True))
 
 
 def large_txn(number: int) -> Submission:
     """Reads a page and writes a few keys."""
-    operations = [Operation(range=wire.Range(**RANGE))]
+    operations = [Operation(range=wire.Range(key=FIRST, range_end=END))]
     operations += [
         Operation(put=wire.Put(key=b"t %d %d" % (number, n), value=b"v")) for n in (1, 2)
     ]
@@ -205,7 +209,7 @@ def test_a_leader_sends_its_heartbeats_while_it_works_off_a_backlog() -> None:
         ([put(b"a"), delete_range(), put(b"b")], 3),
         ([large_txn(1), large_txn(2)], 2),
         ([Submission(txn=Txn(success=[Operation(txn=large_txn(1).txn)])), put(b"a")], 2),
-        ([Submission(txn=Txn(compares=[wire.Compare(**RANGE)])), put(b"a")], 2),
+        ([Submission(txn=Txn(compares=[COMPARED])), put(b"a")], 2),
         ([Submission(txn=Txn(success=[Operation(put=wire.Put(key=b"k"))]))] * 4, 1),
     ],
 )

@@ -1,7 +1,9 @@
 """``kvorum-server verify``: finds what is damaged, says where, and changes nothing."""
 
 import json
+import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +105,16 @@ def test_the_report_says_what_there_is(healthy: Path, capsys: pytest.CaptureFixt
     assert partition["voters"] == [1]
     tables = partition["rows"]
     assert {"meta", "current", "history", "event", "session"} <= set(tables)
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(
+    healthy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["--data", str(healthy)]) == 0
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["--data", str(healthy)]) == 0
+    assert re.search(r"log segments \[=+ *\] 1 of \d", capsys.readouterr().err)
 
 
 def test_a_node_that_never_flushed_is_well(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ so that it comes back by itself however the news of its installation was lost.
 
 *Doubt*: a leader that has not heard a quorum for the longest election timeout steps down, so that
 its clients look elsewhere. Reads do not trust that: each is confirmed by a round of its own
-(``reads.py``).
+(``reads.py``). A leader whose own writes stand still doubts itself as well: heartbeats need no disk,
+so a disk that is stuck would otherwise keep in office a leader that applies and answers nothing.
+(A disk that is *full* is another matter: then reads go on, see ``Replica.leave_full_disk``.)
 
 What is kept of a follower is bound to this term and thrown away with the object; an answer of an
 older term never gets here. Section numbers are those of the Raft paper.
@@ -40,6 +42,9 @@ from kvorum_server.types import (
 if TYPE_CHECKING:
     from kvorum_server.consensus.raft import Raft
 
+STUCK_TIMEOUTS = 3
+"""Longest election timeouts without any write of our own becoming durable, before we give up."""
+
 NO_OP_LEVEL = 1
 """A no-op means the same at every feature level: it never stops a replica of an older program."""
 
@@ -56,6 +61,8 @@ class Leader:
         self._transfer_ends_at = 0
         self._replication_due = False
         self._vouched_index = 0
+        self._durable = 0
+        self._durable_at = 0
         log = raft.log
         if raft.commit < log.last_index:
             rest = log.entries(raft.commit + 1, log.last_index)
@@ -72,6 +79,9 @@ class Leader:
         self.ticks += 1
         if not self._hears_quorum():
             raft.become_follower(raft.term, None, "heard no quorum for an election timeout")
+            return
+        if self._is_stuck():
+            raft.farewell("its own writes do not become durable")
             return
         if self.transferee is not None and self.ticks >= self._transfer_ends_at:
             self.transferee = None
@@ -105,7 +115,9 @@ class Leader:
         """Appends an entry unless a transfer is under way or too much waits to be committed."""
         if self.transferee is not None:
             return ProposeRefusal.TRANSFERRING
-        too_much = self.uncommitted_bytes > self.raft.config.log_inflight_bytes_max
+        config = self.raft.config
+        # What is not committed cannot be cut: if it made a log overlong, that log would stay so.
+        too_much = self.uncommitted_bytes > min(config.log_inflight_bytes_max, config.log_bytes_max)
         if too_much or self.raft.log_is_overlong:
             return ProposeRefusal.LOG_FULL
         return self._append(kind, stamp, level, payload)
@@ -386,6 +398,15 @@ class Leader:
     def _hears_quorum(self) -> bool:
         """Check-quorum."""
         return has_quorum(self.raft.log.configuration, self._heard())
+
+    def _is_stuck(self) -> bool:
+        """Whether others should lead, because what we append here has long not become durable."""
+        log = self.raft.log
+        idle = log.durable == log.last_index
+        if idle or log.durable != self._durable or self.raft.disk_full or not self.followers:
+            self._durable, self._durable_at = log.durable, self.ticks
+        waited = self.ticks - self._durable_at
+        return waited >= STUCK_TIMEOUTS * self.raft.config.election_ticks_max
 
     def _hand_over(self, progress: Progress) -> None:
         """Sends TimeoutNow to a transferee that has everything; again, because it may be lost."""

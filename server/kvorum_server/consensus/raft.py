@@ -221,12 +221,12 @@ class Raft:
         """Starts to hand leadership to a voter that is up and not waiting for a snapshot."""
         return isinstance(self.state, Leader) and self.state.transfer(target)
 
-    def farewell(self) -> None:
+    def farewell(self, reason: str = "farewell") -> None:
         """Sends the followers a farewell and steps down."""
         if isinstance(self.state, Leader):
             for replica in self.state.followers:
                 self.send(replica, Farewell(self.term))
-            self.become_follower(self.term, None, "farewell")
+            self.become_follower(self.term, None, reason)
 
     def connection_lost(self, replica: ReplicaId) -> None:
         """A follower whose leader this is starts a pre-vote at once."""

@@ -36,6 +36,9 @@ from kvorum_server.types import GroupId
 
 Row = tuple[bytes, bytes]
 
+COUNTER_MAX = 1 << 52
+"""No revision, index, term or time has ever counted so far: room to go on from it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slice:
@@ -130,6 +133,21 @@ def restored_rows(space: int, items: Iterable[BackupItem]) -> dict[bytes, bytes 
     }
 
 
+def impossible(saved: BackupGroup) -> str | None:
+    """Why no group can have stood where the file says; None when it can have.
+
+    >>> impossible(BackupGroup(group=1, revision=0))
+    'group 1 cannot be at revision 0, index 0 and term 0'
+    """
+    counters = saved.revision, saved.index, saved.term, saved.log_time
+    if saved.revision >= FIRST_REVISION and max(counters) <= COUNTER_MAX:
+        return None
+    return (
+        f"group {saved.group} cannot be at revision {saved.revision}, index {saved.index} "
+        f"and term {saved.term}"
+    )
+
+
 def contradiction(saved: BackupGroup, last_key: bytes, items: Sequence[BackupItem]) -> str | None:
     """Why items cannot follow ``last_key`` in a group as it was saved; None when they can.
 
@@ -147,7 +165,7 @@ def contradiction(saved: BackupGroup, last_key: bytes, items: Sequence[BackupIte
                 f"the item {key!r} was written at revision {mod_revision}, "
                 f"its group is at {saved.revision}"
             )
-        if not 0 < create_revision <= mod_revision or version < 1:
-            return f"the item {key!r} was written before it was created"
+        if not 0 < create_revision <= mod_revision or not 0 < version <= COUNTER_MAX:
+            return f"the item {key!r} was written before it was created, or not at all"
         last_key = key
     return None

@@ -129,10 +129,18 @@ def main(arguments: Sequence[str]) -> int:
 
     def confirm(warning: str) -> str:
         print(warning)
-        return str(given.yes) if given.yes is not None else input("Type the cluster id to go on: ")
+        return str(given.yes) if given.yes is not None else _typed("Type the cluster id to go on: ")
 
     print(force_new_cluster(given.data, confirm, secrets.token_bytes(CLUSTER_ID_BYTES)))
     return 0
+
+
+def _typed(question: str) -> str:
+    """What the operator types; nothing when there is nobody, or somebody who would rather not."""
+    try:
+        return input(question)
+    except (EOFError, KeyboardInterrupt):
+        return ""
 
 
 # --- Skip an entry ---
@@ -281,6 +289,8 @@ def _sole_voter(replica: RecoveredReplica, identity: NodeId, *, version: int) ->
 
     Its term is above every one that this replica has heard of. It follows everything that the log
     holds, so what was not known to be committed becomes so as well: it may have been acknowledged.
+    ``version`` may be lower than before: versions are indexes of the catalog's log, and of that the
+    survivor may have held less than the group's last leader.
     """
     end, before = _end_of(replica), newest_configuration(replica)
     configuration = Configuration(
@@ -289,7 +299,7 @@ def _sole_voter(replica: RecoveredReplica, identity: NodeId, *, version: int) ->
         learners=(),
         members=(Member(replica.replica, identity),),
         next_replica=max(before.next_replica, replica.replica + 1),
-        version=max(version, before.version + 1),
+        version=version,
     )
     term = max(replica.hard_state.term, end.term) + 1
     return Entry(

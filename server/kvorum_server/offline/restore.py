@@ -35,7 +35,7 @@ from kvorum_proto.peer_pb2 import Bootstrap
 from kvorum_server.config import MIB, Config, ConfigError
 from kvorum_server.consensus import PROTOCOLS
 from kvorum_server.initial_cluster import InitialCluster
-from kvorum_server.kv.backup import contradiction, restored_meta, restored_rows
+from kvorum_server.kv.backup import contradiction, impossible, restored_meta, restored_rows
 from kvorum_server.offline import ToolOptions, refuse
 from kvorum_server.placement.bootstrap import (
     initial_configurations,
@@ -68,6 +68,7 @@ from kvorum_server.types import (
 REVISION_BUMP_DEFAULT = 1_000_000_000
 REVISION_BUMP_MAX = 1 << 48
 REPLICAS_DEFAULT = 3
+PARTITIONS_MAX = 1 << 16
 STAGING_SUFFIX = ".restoring"
 FLUSH_BYTES = 64 * MIB
 """Rows that gather in memory before they are flushed."""
@@ -210,8 +211,8 @@ def _check_header(header: BackupHeader, name: str) -> None:
             f"{name} comes from a cluster that agrees by {header.protocol!r}, "
             "which this program does not know; upgrade kvorum"
         )
-    if header.partitions < 1:
-        raise RestoreRefused(f"{name} comes from a cluster without partitions")
+    if not 1 <= header.partitions <= PARTITIONS_MAX:
+        raise RestoreRefused(f"{name} comes from a cluster of {header.partitions} partitions")
 
 
 @contextlib.contextmanager
@@ -292,6 +293,9 @@ class _Loading:
         place = self.places.get(saved.group)
         if place is None or saved.group == CATALOG_GROUP:
             raise self._damaged(f"it has a group {saved.group}, which its header does not know")
+        reason = impossible(saved)
+        if reason is not None:
+            raise self._damaged(reason)
         meta = restored_meta(saved, self._bump)
         self.places[saved.group] = dataclasses.replace(place, meta=meta)
         if place.replica is not None:

@@ -13,6 +13,10 @@ files. On top of that the rows have to be what the state machine writes (``kv/ro
 
 What compaction has forgotten and not yet cleared away may be there or not: it is not looked at.
 
+*Cost.* Events lead to their current and history rows by two point reads each. The other way round,
+from a current row or a pointer to its event, is a search; it is made only when the numbers show
+that some row has no event, or another one's.
+
 Left out: a comparison with other nodes; that is what state hashes are for.
 """
 
@@ -50,6 +54,7 @@ from kvorum_server.storage.rows import (
     escape,
     table_end,
     table_prefix,
+    unescape,
 )
 
 PROGRESS_ROWS = 10_000
@@ -78,6 +83,11 @@ class RowCheck:
         self._engine = engine
         self._replica = replica
         self._space = replica.space
+        self._current_prefix = table_prefix(replica.space, Table.CURRENT)
+        self._history_prefix = table_prefix(replica.space, Table.HISTORY)
+        self._event_prefix = table_prefix(replica.space, Table.EVENT)
+        self._unmatched = 0
+        """Current rows and pointers without their event, so far; below 0 events without a row."""
         self._findings = findings
         self._checks: dict[Table, Callable[[bytes, bytes], None]] = {
             Table.CURRENT: self._current,
@@ -96,20 +106,38 @@ class RowCheck:
         for number, (key, row) in enumerate(self._engine.scan(start, end), 1):
             if number % PROGRESS_ROWS == 0:
                 advanced(number)
-            table = _TABLES.get(key[PREFIX_BYTES - 1])
-            if table is None:
-                self._blame(key, f"table {key[PREFIX_BYTES - 1]} is unknown to this program")
-                continue
-            self.counts[table.name.lower()] += 1
-            check = self._checks.get(table)
-            if check is None or self.meta is None:
-                continue
-            try:
-                check(key[PREFIX_BYTES:], row)
-            except Wrong as error:
-                self._blame(key, str(error))
-            except struct.error as error:
-                self._blame(key, f"a {table.name.lower()} row of a wrong length: {error}")
+            self._check_row(key, row)
+        if self._unmatched and self.meta is not None:
+            self._search_events()
+
+    def _check_row(self, key: bytes, row: bytes) -> None:
+        table = _TABLES.get(key[PREFIX_BYTES - 1])
+        if table is None:
+            self._blame(key, f"table {key[PREFIX_BYTES - 1]} is unknown to this program")
+            return
+        self.counts[table.name.lower()] += 1
+        check = self._checks.get(table)
+        if check is not None and self.meta is not None:
+            self._judge(check, key, row)
+
+    def _judge(self, check: Callable[[bytes, bytes], None], key: bytes, row: bytes) -> None:
+        try:
+            check(key[PREFIX_BYTES:], row)
+        except Wrong as error:
+            self._blame(key, str(error))
+        except struct.error as error:
+            table = _TABLES[key[PREFIX_BYTES - 1]].name.lower()
+            self._blame(key, f"a {table} row of a wrong length: {error}")
+
+    def _search_events(self) -> None:
+        """Some current row or pointer has no event of its own: which?"""
+        for table, check in (
+            (Table.CURRENT, self._event_of_current),
+            (Table.HISTORY, self._event_of_pointer),
+        ):
+            start, end = table_prefix(self._space, table), table_end(self._space, table)
+            for key, row in self._engine.scan(start, end):
+                self._judge(check, key, row)
 
     def _blame(self, key: bytes, message: str) -> None:
         group = self._replica.group
@@ -153,13 +181,20 @@ class RowCheck:
         if not rest.endswith(KEY_END):
             raise Wrong("the key has no end")
         meta = self._known()
-        create, mod, number, _, chunk, offset = VERSION.unpack_from(version)
+        create, mod, number, _, _, _ = VERSION.unpack_from(version)
         if not 0 < create <= mod <= meta.revision or number < 1:
             raise Wrong(
                 f"created at {create}, changed at {mod}, version {number}; "
                 f"the group is at revision {meta.revision}"
             )
-        if mod > meta.compacted_revision and self._event_at(mod, chunk, offset) != (rest, version):
+        if mod > meta.compacted_revision:
+            self._unmatched += 1
+
+    def _event_of_current(self, rest: bytes, version: bytes) -> None:
+        _, mod, _, _, chunk, offset = VERSION.unpack_from(version)
+        if mod <= self._known().compacted_revision:
+            return
+        if self._event_at(mod, chunk, offset) != (rest, version):
             raise Wrong(f"the event of revision {mod} is another or missing")
 
     def _history(self, rest: bytes, row: bytes) -> None:
@@ -169,12 +204,13 @@ class RowCheck:
             raise Wrong("no history of a key")
         match row[0]:
             case HistoryKind.POINTER:
-                _, superseding, chunk, offset = POINTER.unpack(row)
+                _, superseding, _, _ = POINTER.unpack(row)
                 if superseding > meta.compacted_revision:
-                    found = self._event_at(revision, chunk, offset)
-                    if found is None or found[0] != escaped or mod_revision(found[1]) != revision:
-                        raise Wrong(f"the event of revision {revision} is another or missing")
                     self._check_superseding(escaped, superseding)
+                    if revision > meta.compacted_revision:
+                        self._unmatched += 1
+                    else:
+                        self._event_of_pointer(rest, row)
             case HistoryKind.INLINE:
                 if mod_revision(row[1:]) != revision:
                     raise Wrong(f"it holds revision {mod_revision(row[1:])}")
@@ -184,10 +220,21 @@ class RowCheck:
             case kind:
                 raise Wrong(f"kind {kind} is unknown")
 
+    def _event_of_pointer(self, rest: bytes, row: bytes) -> None:
+        escaped, (revision,) = rest[: -REVISION.size], REVISION.unpack(rest[-REVISION.size :])
+        if row[0] != HistoryKind.POINTER:
+            return
+        _, superseding, chunk, offset = POINTER.unpack(row)
+        if superseding <= self._known().compacted_revision:
+            return
+        found = self._event_at(revision, chunk, offset)
+        if found is None or found[0] != escaped or mod_revision(found[1]) != revision:
+            raise Wrong(f"the event of revision {revision} is another or missing")
+
     def _check_superseding(self, escaped: bytes, superseding: int) -> None:
         """The version that took a version's place is there, and the next one."""
-        history = table_prefix(self._space, Table.HISTORY) + escaped
-        current = self._engine.get(table_prefix(self._space, Table.CURRENT) + escaped)
+        history = self._history_prefix + escaped
+        current = self._engine.get(self._current_prefix + escaped)
         if current is not None and mod_revision(current) == superseding:
             return
         if self._engine.get(history + REVISION.pack(superseding)) is None:
@@ -209,15 +256,22 @@ class RowCheck:
                 raise Wrong(f"the event of revision {revision} stands in another place")
             if revision <= meta.compacted_revision:
                 continue
-            escaped = escape(key)
-            if (
-                number
-                and self._engine.get(table_prefix(self._space, Table.CURRENT) + escaped) == version
-            ):
-                continue
-            past = table_prefix(self._space, Table.HISTORY) + escaped + REVISION.pack(revision)
-            if self._engine.get(past) is None:
-                raise Wrong(f"revision {revision} of key {key!r} can no longer be found")
+            self._match(escape(key), revision, version, number)
+
+    def _match(self, escaped: bytes, revision: int, version: bytes, number: int) -> None:
+        """An event has its row: the current one, or a history row that leads here."""
+        if number:
+            current = self._engine.get(self._current_prefix + escaped)
+            if current == version:
+                self._unmatched -= 1
+                return
+        history_key = self._history_prefix + escaped + REVISION.pack(revision)
+        past = self._engine.get(history_key)
+        if past is None:
+            raise Wrong(f"revision {revision} of key {unescape(escaped)!r} can no longer be found")
+        place = VERSION.unpack_from(version)[4:]
+        if past[0] == HistoryKind.POINTER and POINTER.unpack(past)[2:] == place:
+            self._unmatched -= 1
 
     def _session(self, rest: bytes, row: bytes) -> None:
         meta = self._known()
@@ -237,7 +291,7 @@ class RowCheck:
 
     def _event_at(self, revision: int, chunk: int, offset: int) -> tuple[bytes, bytes] | None:
         """Escaped key and version of the event at a place; None when there is none."""
-        prefix = table_prefix(self._space, Table.EVENT)
+        prefix = self._event_prefix
         end = table_end(self._space, Table.EVENT)
         first = next(self._engine.scan(prefix + EVENT_KEY.pack(revision, 0), end), None)
         if first is None:

@@ -119,7 +119,9 @@ def judge(
             f"another process runs with the identity of {other.name}: one data directory is an old "
             "or second copy of the other; stop one of them and remove its copy"
         )
-    if position(other.log_end) < reached:
+    # The hello of a second stream may be older than what the first one has said meanwhile.
+    is_known = before is not None and (before.boot, before.process) == (other.boot, other.process)
+    if position(other.log_end) < reached and not is_known:
         raise Refused(
             f"the data directory of {other.name} is an old copy: its log ends before what "
             f"{other.name} had made durable, so it may have forgotten votes and entries; give it "

@@ -377,7 +377,7 @@ class Peers:
         reached = self._reached.get(hello.identity, (0, 0))
         judge(self._myself(), hello, self._hellos.get(hello.identity), reached)
         self._hellos[hello.identity] = hello
-        self._reached[hello.identity] = position(hello.log_end)
+        self._reached[hello.identity] = max(reached, position(hello.log_end))
         self._refused_by.discard(hello.name)
         if hello.fresh and not self._may_exchange(hello):
             introduced = Introduced(

@@ -82,6 +82,8 @@ class Connection:
     """The client has closed its side; it still takes what it is owed."""
     is_cut_off: bool = False
     """The client took no replies until too many waited."""
+    told_version: int = 0
+    """Version of the table in the greeting that the client has seen last."""
 
 
 class Services:
@@ -153,9 +155,17 @@ class Services:
         """Replies that wait for all clients together."""
         return sum(connection.pipe.waiting_bytes for connection in self._connections.values())
 
-    def _encode(self, replies: list[Reply]) -> list[bytes]:
-        """Server frames of about FRAME_BYTES_MAX; only a single result may make a larger one."""
+    def _encode(self, connection: Connection, replies: list[Reply]) -> list[bytes]:
+        """Server frames of about FRAME_BYTES_MAX; only a single result may make a larger one.
+
+        When nodes or leaders have changed, the client learns it with its next answer: otherwise one
+        that lives long would know no node any more when all have been replaced.
+        """
         frames: list[bytes] = []
+        hello = self._hello()
+        if connection.told_version != hello.table.version:
+            connection.told_version = hello.table.version
+            frames.append(ServerFrame(hello=hello).SerializeToString())
         part: list[EncodedReplies] = []
         size = 0
         for reply in replies:
@@ -266,7 +276,11 @@ class Services:
         connection = await self._open(context)
         reader = asyncio.ensure_future(self._read(connection, context))
         writer = asyncio.ensure_future(
-            connection.pipe.run(self._encode, context.write, lambda: self._written(connection))
+            connection.pipe.run(
+                lambda replies: self._encode(connection, replies),
+                context.write,
+                lambda: self._written(connection),
+            )
         )
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
@@ -296,7 +310,9 @@ class Services:
             if not greeted:
                 self._greet(frame)
                 greeted = True
-                await context.write(ServerFrame(hello=self._hello()).SerializeToString())
+                hello = self._hello()
+                connection.told_version = hello.table.version
+                await context.write(ServerFrame(hello=hello).SerializeToString())
             self._submit(connection, frame, len(data))
         connection.has_left = True
         self._close_when_answered(connection)
