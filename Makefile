@@ -73,10 +73,10 @@ check: $(INSTALLED) proto-check ## Judge format, lint, types, imports and genera
 	@$(BIN)/lint-imports
 
 .PHONY: fix
-fix: $(INSTALLED) ## Rewrite what a machine can: format, imports, lint, the option table of the docs
+fix: $(INSTALLED) ## Rewrite what a machine can: format, imports, lint, tables of the docs
 	@$(BIN)/ruff check --fix --quiet . || true
 	@$(BIN)/ruff format --quiet .
-	@UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/unit/test_docs.py
+	@UPDATE_GOLDEN=1 $(BIN)/pytest --quiet tests/unit/test_docs.py tests/unit/test_reliability_docs.py
 
 .PHONY: proto
 proto: $(PROTO_READY) ## Generate the protobuf modules from proto/kvorum_proto/*.proto

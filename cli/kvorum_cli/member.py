@@ -284,6 +284,7 @@ def _tell(answer: dict[str, object], line: str) -> None:
         write_json(answer)
     else:
         write_line(line)
+    sys.stdout.flush()  # what follows may wait for somebody who acts on it
 
 
 def _tell_start(name: str, address: str, membership: Membership, answer: dict[str, object]) -> None:

@@ -412,6 +412,9 @@ class Dispatcher:
             case wire.FUTURE_REVISION if route.any_replica:
                 self._directory.redirect(route, link, error, now)
                 self._rest(call, error, now)
+            case wire.LIMIT_EXCEEDED if isinstance(call, CommandCall) and call.maybe_applied:
+                # A full session does not store its refusals: another copy may yet be applied.
+                self._fail(call, answer_lost(call, error.message))
             case wire.SESSION_EXPIRED if isinstance(call, CommandCall) and call.session:
                 if not call.promise.done():
                     self._session_expired(call)

@@ -201,9 +201,15 @@ class Batcher:
 
     def _weight(self, submission: Submission) -> int:
         """About how many keys a command touches at most, in units of a put."""
-        if submission.HasField("txn"):
-            return self._weight_of_txn(submission.txn)
-        return self._range_weight if submission.HasField("delete_range") else 1
+        match submission.WhichOneof("command"):
+            case "put":
+                return 1
+            case "txn":
+                return self._weight_of_txn(submission.txn)
+            case "delete_range":
+                return self._range_weight
+            case _:
+                return 1
 
     def _weight_of_txn(self, txn: Txn) -> int:
         """The operations of both branches, and one range: all ranges share what one may touch."""

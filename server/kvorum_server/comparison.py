@@ -305,7 +305,9 @@ class Comparison:
         if self._proposed_ticks > 0:
             self._proposed_ticks -= 1
             return
-        if not self._is_under_way and (self._wanted or self._is_due(replica.log_time)):
+        is_due = self._wanted or self._is_due(replica.log_time)
+        # A full disk has no room for entries that change nothing.
+        if is_due and not self._is_under_way and not replica.quorum_is_full():
             self._proposed_ticks = RESEND_TICKS
             replica.requests.submit_own(Submission(hash_state=HashState(format=HASH_FORMAT)))
 

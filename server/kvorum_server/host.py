@@ -374,7 +374,8 @@ class Host:
         last = bisect_right(groups, self._cleared)
         for group in groups[last:] + groups[:last]:
             self._cleared = group
-            if self.replicas[group].machine.clear_away():
+            replica = self.replicas[group]
+            if not replica.consensus.rebuilding and replica.machine.clear_away():
                 return
 
     def _transfer(self, group: GroupId, target: NodeId | None) -> None:

@@ -62,6 +62,11 @@ class Rotation(Generic[Item]):
         """Whether there is anything to take."""
         return bool(self._ready)
 
+    @property
+    def is_in_use(self) -> bool:
+        """Whether anything waits, or a connection is paused."""
+        return bool(self._ready or self._paused)
+
     def put(self, connection: int, request: int, item: Item, *, first: bool = False) -> None:
         """Queues an item behind those of its connection, or before them."""
         queue = self._paused.get(connection)
@@ -165,13 +170,15 @@ class Readers:
     def serve(self, replica: "Replica", outbox: Outbox) -> None:
         """Answers what may be answered now, as much as a turn may read."""
         applied = replica.applied[0]
+        ready: list[Waiting] = []
         while self._allowed and self._allowed[0][0] <= applied:
-            self._queue(self._allowed.popleft()[1])
+            ready += self._allowed.popleft()[1]
         if self._stale:
-            stale, self._stale = self._stale, []
-            self._queue(stale)
-        if self.has_work:
+            ready += self._stale
+            self._stale = []
+        if ready or self.has_work:
             answers = Answers(outbox.allowance)
+            self._take_in(ready, replica, answers)
             self._answer_points(replica, answers)
             self._advance_ranges(replica, answers)
             self.waiting -= answers.count
@@ -183,24 +190,40 @@ class Readers:
         """Whether there is something to read, now or in the next turn."""
         return self._points.is_ready or self._ranges.is_ready
 
-    def _queue(self, queries: list[Waiting]) -> None:
+    def _take_in(self, queries: list[Waiting], replica: "Replica", answers: "Answers") -> None:
+        """Queues what may look at the state; single keys are answered at once if nobody waits."""
+        allowance, points = answers.allowance, self._points
+        nobody_waits = not points.is_in_use and len(queries) <= allowance.points
         for connection, request, query in queries:
-            lane = self._ranges if query.HasField("range") else self._points
-            lane.put(connection, request, query)
+            if query.HasField("range"):
+                self._ranges.put(connection, request, query)
+            elif nobody_waits and allowance.reply_bytes > 0:
+                self._answer_point(connection, request, query, replica, answers)
+            else:
+                points.put(connection, request, query)
 
     def _answer_points(self, replica: "Replica", answers: "Answers") -> None:
         """Answers what takes one look, up to a limit."""
-        read = replica.machine.read
         allowance = answers.allowance
         while allowance.points > 0 and allowance.reply_bytes > 0 and self._points.is_ready:
-            allowance.points -= 1
             connection, request, query = self._points.take()
-            outcome = read(query)
-            if isinstance(outcome, Result):
-                answers.add(connection, request, outcome)
-            else:
-                self._open[connection] = self._open.get(connection, 0) + 1
-                self._ranges.put(connection, request, outcome)
+            self._answer_point(connection, request, query, replica, answers)
+
+    def _answer_point(
+        self,
+        connection: int,
+        request: int,
+        query: Query,
+        replica: "Replica",
+        answers: "Answers",
+    ) -> None:
+        answers.allowance.points -= 1
+        outcome = replica.machine.read(query)
+        if isinstance(outcome, Result):
+            answers.add(connection, request, outcome)
+        else:
+            self._open[connection] = self._open.get(connection, 0) + 1
+            self._ranges.put(connection, request, outcome)
 
     def _advance_ranges(self, replica: "Replica", answers: "Answers") -> None:
         """Reads a slice of one range after the other, each once, up to so many rows in all."""
@@ -304,6 +327,8 @@ class Answers:
         encoded = result.SerializeToString()
         self.count += 1
         self.allowance.reply_bytes -= len(encoded)
-        ids, results = self.of.setdefault(connection, ([], []))
-        ids.append(request)
-        results.append(encoded)
+        answered = self.of.get(connection)
+        if answered is None:
+            answered = self.of[connection] = ([], [])
+        answered[0].append(request)
+        answered[1].append(encoded)

@@ -30,22 +30,6 @@ def node_status(node: "Node") -> StatusResponse:
     """The answer to ``Cluster.Status``."""
     host = node.host
     bootstrap = host.bootstrap
-    alarms = []
-    if host.disk_full:
-        alarms.append("disk full: writes are refused until space is free")
-    if bootstrap is None:
-        waiting = "waiting to be let in" if node.joins else "waiting for the other initial nodes"
-        alarms.append(waiting)
-    for group, replica in sorted(host.replicas.items()):
-        if not (host.disk_full or replica.consensus.status().quorum_has_room):
-            alarms.append(f"group {group} refuses writes: no quorum of its disks has room")
-        if replica.consensus.rebuilding:
-            alarms.append(
-                f"group {group}: rebuilding the state, a snapshot of the leader is awaited"
-            )
-        verdict = replica.comparison.verdict
-        if replica.is_leader and verdict is not None and verdict.differs:
-            alarms.append(f"group {group}: {verdict.describe()}")
     return StatusResponse(
         cluster_id=bootstrap.cluster_id if bootstrap is not None else b"",
         identity=host.identity,
@@ -63,7 +47,7 @@ def node_status(node: "Node") -> StatusResponse:
         resident_bytes=resident_bytes(),
         uptime_seconds=node.uptime_seconds,
         loop_lag_ms=node.loop_lag_ms,
-        alarms=alarms,
+        alarms=alarms(host, joins=bool(node.joins)),
         table=node.server_hello().table,
     )
 
@@ -110,6 +94,26 @@ def backup_header(host: "Host", version: str) -> BackupHeader | None:
         settings=bootstrap.settings,
         version=version,
     )
+
+
+def alarms(host: "Host", *, joins: bool) -> list[str]:
+    """What an operator should look into; an alarm goes by itself when its reason has gone."""
+    found = []
+    if host.disk_full:
+        found.append("disk full: writes are refused until space is free")
+    if host.bootstrap is None:
+        found.append("waiting to be let in" if joins else "waiting for the other initial nodes")
+    for group, replica in sorted(host.replicas.items()):
+        if not host.disk_full and replica.quorum_is_full():
+            found.append(f"group {group} refuses writes: no quorum of its disks has room")
+        if replica.consensus.rebuilding:
+            found.append(
+                f"group {group}: rebuilding the state, a snapshot of the leader is awaited"
+            )
+        verdict = replica.comparison.verdict
+        if replica.is_leader and verdict is not None and verdict.differs:
+            found.append(f"group {group}: {verdict.describe()}")
+    return found
 
 
 def group_status(replica: Replica, leader: str) -> GroupStatus:

@@ -161,7 +161,7 @@ async def _watched(
             nodes.inspect()
             tell(progress_line(time.monotonic() - began, nodes.leader(), clients))
             if nodes.violations or not all(client.running for client in clients):
-                raise Unwell("the run was ended early: somebody has ended by himself")
+                raise Unwell("the run was ended early, because of what else is wrong")
         await task
     finally:
         task.cancel()

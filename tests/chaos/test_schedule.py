@@ -7,6 +7,8 @@ import pytest
 
 from tests.chaos.faults import Shape, Victim
 from tests.chaos.nemesis import DECK, FIRST_STRIKE_SECONDS, is_weather, plan
+from tests.chaos.picture import FAMILY_COLOURS
+from tests.chaos.test_chaos import SECONDS, SEED
 from tests.chaos.timeline import family_of
 from tests.chaos.workload import (
     LEDGER,
@@ -46,18 +48,16 @@ def test_some_schedule_overlaps_bad_weather_with_something_else() -> None:
 
 def test_a_long_schedule_meets_every_kind_of_fault_and_every_victim() -> None:
     strikes = plan(1, 1200)
-    assert {family_of(strike.fault) for strike in strikes} == {
-        "partition",
-        "bad lines",
-        "killed",
-        "paused",
-        "disk",
-        "members",
-    }
+    assert {family_of(strike.fault) for strike in strikes} == set(FAMILY_COLOURS)
     assert {strike.victim for strike in strikes} == set(Victim)
     shapes = {strike.fault.shape for strike in strikes if hasattr(strike.fault, "shape")}
     assert shapes == set(Shape)
     assert len(strikes) > 2 * len(DECK)
+
+
+def test_the_run_that_is_part_of_every_test_run_meets_every_family() -> None:
+    families = {family_of(strike.fault) for strike in plan(SEED, SECONDS)}
+    assert families == set(FAMILY_COLOURS), "choose another seed"
 
 
 def operations_of(seed: str, count: int) -> list[Operation]:

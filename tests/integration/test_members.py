@@ -35,9 +35,9 @@ class Answer:
     notes: str
 
 
-async def kvorum(cluster: Cluster, *arguments: str) -> Answer:
-    """Runs ``kvorum``, as an operator would."""
-    process = await asyncio.create_subprocess_exec(
+async def started(cluster: Cluster, *arguments: str) -> asyncio.subprocess.Process:
+    """``kvorum``, as an operator would run it."""
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         "from kvorum_cli.main import main; main()",
@@ -48,6 +48,11 @@ async def kvorum(cluster: Cluster, *arguments: str) -> Answer:
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
+
+
+async def kvorum(cluster: Cluster, *arguments: str) -> Answer:
+    """Runs ``kvorum`` to its end."""
+    process = await started(cluster, *arguments)
     output, notes = await process.communicate()
     assert process.returncode is not None
     return Answer(process.returncode, output.decode(), notes.decode())
@@ -107,11 +112,17 @@ async def add(cluster: Cluster, directory: Path, name: str, *more: str) -> NodeP
     return await newcomer(cluster, directory, name, place, answer["start"])
 
 
-async def replace(cluster: Cluster, directory: Path, old: str, name: str) -> NodeProcess:
+async def replace(cluster: Cluster, directory: Path, old: str, name: str) -> None:
+    """Replaces a node; the verb waits until that is done, while its command is obeyed."""
     (place,) = loopback(1)
-    output = await done(cluster, "member", "replace", old, name, place.address)
-    assert f"{name} may join; start it with an empty --data directory:" in output
-    return await newcomer(cluster, directory, name, place, output.splitlines()[1].strip())
+    process = await started(cluster, "member", "replace", old, name, place.address, "--wait")
+    assert process.stdout is not None
+    first, second = await process.stdout.readline(), await process.stdout.readline()
+    assert first.decode() == f"{name} may join; start it with an empty --data directory:\n"
+    await newcomer(cluster, directory, name, place, second.decode().strip())
+    output, notes = await process.communicate()
+    assert output.decode() == f"{name} has replaced {old}\n"
+    assert f"waiting for {name} to be started" in notes.decode()
 
 
 def node_of(cluster: Cluster, name: str) -> NodeProcess:
@@ -234,5 +245,22 @@ def test_a_machine_that_lost_its_disk_comes_back_under_its_name(tmp_path: Path) 
             after = await identities(cluster)
             changed = {name for name in before if before[name] != after[name]}
             assert changed == {lost.name}
+
+    asyncio.run(story())
+
+
+def test_a_removed_node_that_is_started_again_is_no_member(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with running_cluster(tmp_path) as cluster:
+            node = await a_follower(cluster)
+            await done(cluster, "member", "remove", node.name)
+            await gone(cluster, node.name)
+            rest = sorted(await identities(cluster))
+            told = node.log.count("removed from the cluster")
+            node.start()
+            assert await asyncio.to_thread(node.wait) == 0, "it knows, and stops as it was told"
+            assert node.log.count("removed from the cluster") == told + 1
+            await cluster.ready()
+            assert sorted(await identities(cluster)) == rest
 
     asyncio.run(story())

@@ -158,6 +158,11 @@ def test_a_node_with_a_damaged_log_is_quarantined_and_replaced(tmp_path: Path) -
             assert "quarantine-1" in victim.log
             assert (victim.data / "quarantine-1/log").is_dir()
             assert "at byte" in (victim.data / "quarantine-1/damage.txt").read_text()
+            looked = await asyncio.to_thread(
+                tool, "verify", "--data", str(victim.data / "quarantine-1")
+            )
+            assert looked.returncode == 1
+            assert "damage: log/" in looked.stdout
             async with cluster.client() as client:
                 await client.replace_member("n1")
 

@@ -274,7 +274,7 @@ class Runner:
         self._cluster.consensus(int(replica)).lose_state()
 
     def rebuild(self, source: str, target: str) -> None:
-        """``rebuild 1 2``: replica 2, whose state is lost, gets what 1 has applied; its log stays."""
+        """``rebuild 1 2``: replica 2 has lost its state and gets what 1 has; its log stays."""
         if not self._cluster.rebuild(int(source), int(target)):
             self._lines.append("refused: the log does not go on from there")
 

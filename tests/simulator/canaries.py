@@ -64,20 +64,33 @@ class Canary:
 
 CANARIES = (
     # Votes
-    Canary(agreement.forget_the_vote, "etcd#14370, PySyncObj#84", profiles.quick_restarts),
+    Canary(agreement.forget_the_vote, "PySyncObj#84", profiles.quick_restarts),
     Canary(agreement.grant_votes_to_anybody, "Raft paper, 5.4.1", profiles.quick_successions),
-    Canary(agreement.compare_logs_by_length, "openraft a48a3282", profiles.half_replicated_entries),
-    Canary(agreement.keep_the_votes_of_the_last_candidacy, "Raft paper, 5.1", profiles.late_votes),
-    Canary(agreement.count_pre_votes_as_votes, "saltstack#69087", profiles.quick_successions),
+    Canary(
+        agreement.compare_logs_by_length,
+        "openraft a48a3282",
+        profiles.half_replicated_entries,
+        hint=6,
+    ),
+    Canary(
+        agreement.keep_the_votes_of_the_last_candidacy,
+        "Raft paper, 5.1",
+        profiles.late_votes,
+        hint=2,
+    ),
+    Canary(agreement.count_pre_votes_as_votes, "Raft thesis, 9.6", profiles.late_votes),
     # Logs
     Canary(agreement.accept_after_another_term, "Raft paper, 5.3", profiles.quick_successions),
     Canary(agreement.acknowledge_across_a_gap, "oxia#1239", profiles.late_messages),
-    Canary(agreement.truncate_without_conflict, "openraft 9540c904", profiles.late_messages),
+    Canary(
+        agreement.truncate_without_conflict, "openraft 9540c904", profiles.late_messages, hint=4
+    ),
     Canary(agreement.truncate_below_commit, "openraft 9540c904", profiles.late_messages),
     Canary(
         agreement.keep_a_conflicting_log_behind_a_snapshot,
         "openraft 674e78aa",
         profiles.frequent_snapshots,
+        hint=6,
     ),
     # Counting
     Canary(agreement.leader_counts_itself_before_sync, "etcd#14370", profiles.power_losses),
@@ -85,25 +98,34 @@ CANARIES = (
         agreement.commit_old_terms_by_counting,
         "canonical/raft#336",
         profiles.half_replicated_entries,
+        hint=13,
     ),
-    Canary(agreement.count_acceptances_of_any_term, "CCF#5325", profiles.half_replicated_entries),
-    Canary(agreement.count_a_write_that_was_replaced, "openraft 71a290cd", profiles.slow_disks),
+    Canary(
+        agreement.count_acceptances_of_any_term,
+        "CCF#5325",
+        profiles.half_replicated_entries,
+        hint=13,
+    ),
     Canary(
         agreement.commit_beyond_what_matches, "ongardie/raft.tla#18", profiles.quick_successions
     ),
     # Reads
-    Canary(agreement.read_without_a_round, "etcd#741, Consul#54", profiles.isolated_leaders),
+    Canary(
+        agreement.read_without_a_round, "etcd#741, Consul#54", profiles.isolated_leaders, hint=3
+    ),
     Canary(agreement.read_before_an_own_commit, "etcd#7331", profiles.slow_beginnings),
-    Canary(agreement.reuse_read_rounds, "etcd#20418, tsoracle#224", profiles.isolated_leaders),
+    Canary(
+        agreement.reuse_read_rounds, "etcd#20418, tsoracle#224", profiles.isolated_leaders, hint=2
+    ),
     # Durability
     Canary(state.acknowledge_before_sync, "ZOOKEEPER-4646", profiles.power_losses),
     Canary(state.sync_nothing, "PySyncObj#98", profiles.power_losses),
     Canary(state.forget_the_term_with_its_segment, "PySyncObj#201", profiles.frequent_checkpoints),
-    Canary(state.cut_before_the_flush, "openraft eed681d5", profiles.frequent_checkpoints),
+    Canary(state.cut_before_the_flush, "Raft paper, section 7", profiles.frequent_checkpoints),
     # Apply
     Canary(
         state.write_the_applied_index_apart,
-        "etcd#13766, the data inconsistency of etcd 3.5",
+        "etcd#13766",
         profiles.quick_restarts,
     ),
     Canary(state.apply_the_clock_of_the_node, "ZOOKEEPER-2832", profiles.general_swarm),
@@ -111,14 +133,18 @@ CANARIES = (
     Canary(state.retry_without_a_session, "jetcd 0.8.2, TiDB 2.1.7", profiles.lost_answers),
     Canary(state.drop_the_sessions_at_restart, "ZOOKEEPER-1154", profiles.quick_restarts),
     Canary(
-        state.apply_late_copies, "FoundationDB: commit_unknown_result", profiles.repeated_requests
+        state.apply_late_copies,
+        "FoundationDB: commit_unknown_result",
+        profiles.repeated_requests,
+        hint=3,
     ),
     # Snapshots
     Canary(state.leave_sessions_out_of_snapshots, "etcd#14571", profiles.frequent_snapshots),
     Canary(
         state.forget_the_newer_snapshot,
-        "found here: see seeds.txt",
+        "kvorum, seeds.txt",
         profiles.frequent_snapshots,
+        hint=5,
     ),
 )
 """Systems are named as in their issue trackers."""

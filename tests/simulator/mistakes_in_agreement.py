@@ -214,25 +214,6 @@ def count_acceptances_of_any_term(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leader, "_append_answered", append_answered)
 
 
-def count_a_write_that_was_replaced(patch: pytest.MonkeyPatch) -> None:
-    """A finished write makes its entries durable although others have taken their place."""
-    truncate, confirm = Log._truncate, Log.confirm
-
-    def truncate_only(self: Log, index: int) -> None:
-        confirmed = [write.confirms for write in self._writes]
-        truncate(self, index)
-        for write, confirms in zip(self._writes, confirmed, strict=True):
-            write.confirms = confirms
-
-    def confirm_all(self: Log, index: int, term: int) -> bool:
-        for write in self._writes:
-            write.confirms = min(write.confirms, self.written)
-        return confirm(self, index, term)
-
-    patch.setattr(Log, "_truncate", truncate_only)
-    patch.setattr(Log, "confirm", confirm_all)
-
-
 def commit_beyond_what_matches(patch: pytest.MonkeyPatch) -> None:
     """A heartbeat commits whatever a follower has at the leader's commit index."""
     send, answer = Leader._send_heartbeat, Follower.answer_heartbeat

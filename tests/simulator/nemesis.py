@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from kvorum_server.events import TransferAsked
 from tests.simulator.cluster import Cluster
+from tests.simulator.connections import CLIENT_ENDPOINTS
 from tests.simulator.disk import Killed
 from tests.simulator.disk_faults import STEPS_MAX, DiskFaults
 from tests.simulator.link_faults import LinkFaults
@@ -40,7 +41,8 @@ class Nemesis:
         self._links = LinkFaults(cluster, self._rhythm, self._victim)
         self._overthrow = Overthrow(cluster, generator)
         self._disks = DiskFaults(cluster, self._rhythm, self._victim, self._restart_later)
-        cluster.on_end = self._restart_later
+        self._repairing = False
+        cluster.on_end = self._ended
 
     def start(self) -> None:
         """Begins every rhythm that the options have."""
@@ -78,11 +80,7 @@ class Nemesis:
                 node.ambush = None
                 node.free_disk()
                 node.start()
-        core = [node for node in cluster.members if node.alive and not node.is_spoiled]
-        for node in self._generator.sample(core, len(core)):
-            without = [other for other in core if other is not node]
-            if cluster.suffices(without):
-                core = without
+        core = self._choose_core()
         numbers = sorted(node.number for node in core)
         inside = [*numbers, *(client.endpoint for client in cluster.clients)]
         cluster.trace.note("nemesis", f"repair the core {numbers}")
@@ -95,6 +93,19 @@ class Nemesis:
                 self._leave_out(node, inside)
         cluster.point_addresses_at(core)
         cluster.connections.links_changed()
+        return core
+
+    def _choose_core(self) -> list[Node]:
+        """As few members as are a quorum of every group; sound ones, as far as there are any.
+
+        One that rebuilds its state may have to be among them: it votes and acknowledges.
+        """
+        alive = [node for node in self._cluster.members if node.alive]
+        core = self._generator.sample(alive, len(alive))
+        for node in sorted(core, key=lambda node: not node.is_spoiled):
+            without = [other for other in core if other is not node]
+            if self._cluster.suffices(without):
+                core = without
         return core
 
     def _leave_out(self, node: Node, inside: Sequence[int]) -> None:
@@ -113,6 +124,8 @@ class Nemesis:
                 node.crash(power_loss=False)
             case "paused" if node.alive and not node.paused:
                 node.pause()
+                # Nobody answers the pings of its streams: clients notice in the end.
+                network.split([node.number], [one for one in inside if one >= CLIENT_ENDPOINTS])
             case "stuck":
                 node.stick_disk(FOREVER)
             case "deaf":
@@ -127,6 +140,7 @@ class Nemesis:
     def repair(self) -> None:
         """Everything works again: all machines run, all links are mended, the network is calm."""
         assert self._rhythm.over
+        self._repairing = True
         self._cluster.network.calm()
         self._disks.end_copies()
         for node in self._cluster.machines:
@@ -145,6 +159,14 @@ class Nemesis:
             node.crash(power_loss=False)
         if not node.alive and not node.lost:
             node.start()
+            self._cluster.links_changed()
+
+    def _ended(self, node: Node) -> None:
+        """A process ended by itself: whoever watches over the machine starts another one."""
+        if self._repairing:
+            self._cluster.scheduler.after(STOP_GRACE, lambda: self._mend(node))
+        else:
+            self._restart_later(node)
 
     # --- Choosing ---
 

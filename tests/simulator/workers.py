@@ -103,13 +103,13 @@ def run_one(seed: int, weather: str = "general_swarm", mistake: str = "") -> Out
 
 
 def hunt(mistake: str, seeds: Iterable[int], weather: str) -> Hunt:
-    """Tries seeds until one catches the canary."""
+    """Tries seeds until one catches the canary: fails with it, and does not fail without it."""
     began = time.monotonic()
     tried = 0
     for seed in seeds:
         tried += 1
         failure = run_one(seed, weather, mistake).failure
-        if failure:
+        if failure and not run_one(seed, weather).failure:
             return Hunt(mistake, seed, tried, failure, time.monotonic() - began)
     return Hunt(mistake, None, tried, "", time.monotonic() - began)
 

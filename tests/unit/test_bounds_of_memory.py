@@ -31,7 +31,7 @@ def behind(machine: Machine) -> None:
 
 def fill(cluster: Trio, leader: Machine, count: int, slow: Machine) -> int:
     """Puts of 100 bytes under the noses of a node that applies nothing; how many were answered."""
-    requests = []
+    requests: list[int] = []
     for number in range(count):
         requests += leader.propose(put(b"%d" % number, b"v" * 100))
         behind(slow)

@@ -3,7 +3,12 @@
 import pytest
 
 from kvorum._call import Outcome
-from kvorum._dispatch import PENDING_CALLS_MAX, REQUEST_BYTES_MAX, ProtocolViolation
+from kvorum._dispatch import (
+    PENDING_CALLS_MAX,
+    REQUEST_BYTES_MAX,
+    SILENCE_SECONDS,
+    ProtocolViolation,
+)
 from kvorum._errors import (
     Busy,
     ClientClosed,
@@ -265,6 +270,20 @@ def test_dialling_a_dead_cluster_slows_down() -> None:
         setup.dialled.clear()
         setup.pass_time(0.01)
     assert 30 < attempts < 100, "three endpoints, up to one a second each, quicker at first"
+
+
+def test_a_full_session_does_not_make_certain_what_another_copy_left_open() -> None:
+    """Its refusal is not stored: when older answers are acknowledged, the other copy is applied."""
+    setup = Setup()
+    outcome, alone = setup.put("a"), setup.put("b")
+    _, second = setup.start()
+    setup.answer(second, refusal(wire.LIMIT_EXCEEDED))
+    assert isinstance(error_of(alone), LimitExceeded), "there is no other copy of this one"
+    setup.pass_time(SILENCE_SECONDS + 0.1)
+    setup.open(setup.dialled.pop())
+    (copy,) = setup.flush()
+    setup.answer(copy, refusal(wire.LIMIT_EXCEEDED))
+    assert isinstance(error_of(outcome), UnknownOutcome)
 
 
 def test_an_expired_session_leaves_sent_writes_unknown_and_unsent_ones_alone() -> None:

@@ -7,6 +7,7 @@ import pytest
 from kvorum_proto import command_pb2 as wire
 from kvorum_proto.command_pb2 import DISK_FULL, Compact, Submission
 from kvorum_server.events import Proposed
+from kvorum_server.status import alarms
 from kvorum_server.types import AppendRequest, SnapshotChunk
 from tests.unit.host_setup import (
     CLIENT,
@@ -138,6 +139,24 @@ def test_everybody_full_frees_space_and_recovers_alone() -> None:
         machine.free_bytes = 2000
     cluster.tick(4)
     assert writes(cluster, leader, b"more")
+
+
+def test_the_status_says_what_is_full_until_it_is_not() -> None:
+    cluster = trio(RESERVED)
+    leader, *followers = cluster.machines
+    assert alarms(leader.host, joins=False) == []
+    for follower in followers:
+        follower.free_bytes = 0
+    cluster.tick(4)
+    assert alarms(leader.host, joins=False) == [
+        "group 1 refuses writes: no quorum of its disks has room"
+    ]
+    (alarm,) = alarms(followers[0].host, joins=False)
+    assert alarm == "disk full: writes are refused until space is free"
+    for follower in followers:
+        follower.free_bytes = PLENTY
+    cluster.tick(4)
+    assert [alarms(machine.host, joins=False) for machine in cluster.machines] == [[], [], []]
 
 
 @pytest.mark.parametrize("roomy", [1, 2])

@@ -1,5 +1,7 @@
 """The tables of the catalog: how a node comes, stays, and goes for good."""
 
+from collections.abc import Callable
+
 import pytest
 
 from kvorum_proto.command_pb2 import AddMember, GroupReport, JoinMember, ReplaceMember
@@ -164,7 +166,7 @@ def test_a_learner_votes_nowhere_until_it_is_promoted() -> None:
 def test_what_is_refused_and_why() -> None:
     story = Story()
     story.add("n4")
-    refusals = {
+    refusals: dict[str, Callable[[], None]] = {
         "n1 is a member already, at n1:7400": lambda: story.add("n1"),
         "n1:7400 is the address of n1": lambda: story.add("n5", address="n1:7400"),
         "n4:7400 is where n4 is expected": lambda: story.add("n5", address="n4:7400"),

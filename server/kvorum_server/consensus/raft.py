@@ -269,7 +269,7 @@ class Raft:
         assert self.rebuilding, "a state that was not lost is not rebuilt"
         if not self.log.start_index <= meta.index <= min(self.commit, self.log.durable):
             return False
-        assert self.log.term_of(meta.index) == meta.term, "committed entries are the same everywhere"
+        assert self.log.term_of(meta.index) == meta.term, "what is committed is the same everywhere"
         self._applied = self._delivered = meta.index
         self.rebuilding = False
         return True

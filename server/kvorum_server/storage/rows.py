@@ -24,8 +24,8 @@ ROWS_FORMAT = 1
 """Raised whenever a row's meaning changes; ``tests/scripts/mvcc/rows.txt`` guards it."""
 
 CLEARED = b"cleared"
-"""Rest of the meta key under which a replica keeps how far its clean-up has come. The only row that
-is a replica's own business: all others are what the log has made of them (see ``state_hash.py``)."""
+"""Rest of the meta key under which a replica keeps how far its clean-up has come. Only this row is
+a replica's own business: all others are what the log has made of them (see ``state_hash.py``)."""
 
 PREFIX_BYTES = SPACE_BYTES + 1
 """Length of space and table, before the rest of a row key."""
