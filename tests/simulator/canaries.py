@@ -100,12 +100,7 @@ CANARIES = (
         profiles.half_replicated_entries,
         hint=13,
     ),
-    Canary(
-        agreement.count_acceptances_of_any_term,
-        "CCF#5325",
-        profiles.half_replicated_entries,
-        hint=13,
-    ),
+    Canary(agreement.count_what_was_sent, "CCF#5325", profiles.late_messages),
     Canary(
         agreement.commit_beyond_what_matches, "ongardie/raft.tla#18", profiles.quick_successions
     ),

@@ -15,7 +15,7 @@ from kvorum_server.consensus import raft
 from kvorum_server.consensus.core import ReadReady
 from kvorum_server.consensus.leader import Leader
 from kvorum_server.consensus.log import Log, entry_bytes
-from kvorum_server.consensus.progress import Progress
+from kvorum_server.consensus.progress import Progress, ProgressState
 from kvorum_server.consensus.quorum import quorum_index
 from kvorum_server.consensus.raft import Candidate, Follower, Raft
 from kvorum_server.consensus.reads import ReadRounds
@@ -196,22 +196,19 @@ def commit_old_terms_by_counting(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Leader, "advance_commit", advance_commit)
 
 
-def count_acceptances_of_any_term(patch: pytest.MonkeyPatch) -> None:
-    """What a follower accepted from an earlier leadership of a node counts in its next one."""
-    original = Leader._append_answered
-    accepted: WeakKeyDictionary[Raft, dict[ReplicaId, int]] = WeakKeyDictionary()
+def count_what_was_sent(patch: pytest.MonkeyPatch) -> None:
+    """What has been sent to a follower counts as accepted by it."""
+    original = Leader.matched
 
-    def append_answered(
-        self: Leader, source: ReplicaId, progress: Progress, response: AppendResponse
-    ) -> None:
-        if response.accepted:
-            known = accepted.setdefault(self.raft, {})
-            known[source] = max(known.get(source, 0), response.matched_index)
-            matched = min(known[source], self.raft.log.last_index)
-            response = replace(response, matched_index=matched)
-        original(self, source, progress, response)
+    def matched(self: Leader) -> dict[ReplicaId, int]:
+        sent = {
+            replica: progress.next_index - 1
+            for replica, progress in self.followers.items()
+            if progress.state is ProgressState.REPLICATE
+        }
+        return {**original(self), **sent}
 
-    patch.setattr(Leader, "_append_answered", append_answered)
+    patch.setattr(Leader, "matched", matched)
 
 
 def commit_beyond_what_matches(patch: pytest.MonkeyPatch) -> None:
