@@ -39,6 +39,7 @@ NEVER_APPENDED = frozenset(
         command_pb2.NOT_LEADER,
         command_pb2.BUSY,
         command_pb2.UNAVAILABLE,
+        command_pb2.WRONG_GROUP,
         command_pb2.DISK_FULL,
         command_pb2.TOO_STALE,
     )

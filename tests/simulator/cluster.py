@@ -20,7 +20,8 @@ from kvorum_server.placement.bootstrap import make_bootstrap
 from kvorum_server.state_hash import shared_rows
 from kvorum_server.storage.errors import DiskFailure, EngineDamage, NoRoom, StorageError
 from kvorum_server.storage.rows import Table, escape, table_prefix
-from kvorum_server.types import Configuration, GroupId
+from kvorum_server.storage.wal import Position
+from kvorum_server.types import Configuration, GroupId, NodeId
 from tests.simulator.checkers import Checkers, require
 from tests.simulator.client import Asker, Client, Frame, Surroundings
 from tests.simulator.connections import CLIENT_ENDPOINTS, Connections
@@ -143,6 +144,10 @@ class Cluster:
             node = own.get(address) or next(spare)
             self._world.endpoints[address] = node.number
 
+    def node_of(self, identity: NodeId) -> Node:
+        """The node that an identity is or was."""
+        return self.nodes[self._world.numbers[identity] - 1]
+
     @property
     def machines(self) -> list[Node]:
         """All nodes but those that will never run again."""
@@ -152,7 +157,11 @@ class Cluster:
     def members(self) -> list[Node]:
         """The nodes that the groups consist of, lost ones not counted."""
         machines = (node for node in self.machines if not node.is_copy)
-        return [node for node in machines if node.has_joined or node.is_initial]
+        return [
+            node
+            for node in machines
+            if (node.has_joined or node.is_initial) and not node.was_removed
+        ]
 
     def suffices(self, nodes: Iterable[Node]) -> bool:
         """Whether these nodes are a quorum in every configuration that a member goes by."""
@@ -285,6 +294,25 @@ class Cluster:
         if not node.is_copy:
             self.checkers.synced(node.identity, writes)
 
+    def knocked(self, node: Node) -> None:
+        """See ``Observer``."""
+        self.connections.dial(node)
+
+    def told(self, node: Node, log_end: Position) -> None:
+        """See ``Observer``."""
+        self.connections.tell(node, log_end)
+
+    def removed(self, node: Node) -> None:
+        """See ``Observer``: the process ends; somebody may well start it again, once."""
+        self.count("removed node ends")
+        node.crash(power_loss=False)
+        self.connections.links_changed()
+        if node.was_removed:
+            node.lost = "removed from the cluster"
+        else:
+            node.was_removed = True
+            self.on_end(node)
+
     def ended(self, node: Node, error: StorageError | None) -> None:
         """See ``Observer``: a damaged log ends a node for good, all else its process only."""
         if error is not None and not isinstance(error, DiskFailure | NoRoom | EngineDamage):
@@ -303,27 +331,37 @@ class Cluster:
         """
         nodes = self.members if nodes is None else nodes
         for group in range(GROUPS):
-            replicas = {
-                node.identity: node.host.replicas[group]
-                for node in nodes
-                if node.host is not None and group in node.host.replicas
-            }
-            if not replicas:
+            configuration = self.newest_configuration(group, nodes)
+            if configuration is None:
                 return f"nobody has a replica of group {group}"
-            newest = max(replicas.values(), key=lambda one: one.applied_configuration_index)
-            configuration = newest.applied_configuration
             if configuration.is_joint:
                 return f"group {group} is on its way from one configuration to another"
-            members = [node for node in nodes if configuration.replica_of(node.identity)]
             applied = set()
-            for node in members:
-                replica = replicas.get(node.identity)
+            for node in nodes:
+                if not configuration.replica_of(node.identity):
+                    continue
+                replica = None if node.host is None else node.host.replicas.get(group)
                 if replica is None or replica.consensus.rebuilding:
                     return f"{node.name} has no whole replica of group {group}"
                 applied.add(replica.machine.status().applied_index)
             if len(applied) > 1:
                 return f"group {group} is applied up to {sorted(applied)}"
         return ""
+
+    def newest_configuration(self, group: GroupId, nodes: Iterable[Node]) -> Configuration | None:
+        """The members of a group, as the replica of these nodes has them that applied most."""
+        replicas = [node.host.replicas[group] for node in nodes if node.holds(group) and node.host]
+        newest = max(replicas, key=lambda one: one.applied_configuration_index, default=None)
+        return None if newest is None else newest.applied_configuration
+
+    def holders(self, group: GroupId) -> list[Node]:
+        """The nodes with a replica of a group that the group knows of."""
+        configuration = self.newest_configuration(group, self.members)
+        return [
+            node
+            for node in self.members
+            if node.holds(group) and configuration and configuration.replica_of(node.identity)
+        ]
 
 
 def _bootstrap(identities: list[int], config: Config) -> peer_pb2.Bootstrap:

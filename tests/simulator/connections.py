@@ -26,7 +26,8 @@ from google.protobuf.message import DecodeError
 from kvorum_proto import kv_pb2
 from kvorum_server.events import Bootstrapped, Introduced, PeerConnected, PeerDisconnected
 from kvorum_server.rpc.codec import MalformedFrame, decode_frame, encode_frame
-from kvorum_server.rpc.handshake import NotExpected, Refused, is_member, judge
+from kvorum_server.rpc.handshake import NotExpected, Refused, Self, is_member, judge
+from kvorum_server.storage.wal import Position
 from kvorum_server.types import FEATURE_LEVEL
 from tests.simulator.checkers import require
 from tests.simulator.client import Asker, Frame
@@ -40,6 +41,8 @@ from tests.simulator.trace import Trace
 
 CLIENT_ENDPOINTS = 100
 """Clients have the endpoints from here on, nodes those from 1 on."""
+
+NOWHERE = Position(0, 0)
 
 RETRY = 400 * MILLISECOND
 """Who was refused is not asked again for so long."""
@@ -178,13 +181,31 @@ class Connections:
 
     def _judge(self, node: Node, peer: Node) -> Refused | None:
         """Why the node will not speak with the peer, if it will not."""
-        hello = peer.hello().hello()
+        hello = hello_of(peer).hello()
         try:
-            judge(node.hello(), hello, node.hellos.get(peer.identity))
+            reached = node.reached.get(peer.identity, NOWHERE)
+            judge(hello_of(node), hello, node.hellos.get(peer.identity), reached)
         except Refused as refusal:
             return refusal
         node.hellos[peer.identity] = hello
+        node.reached[peer.identity] = max(reached, peer.log_end)
         return None
+
+    def dial(self, node: Node) -> None:
+        """The node says hello to all whom it may reach."""
+        for peer in self.nodes:
+            is_there = peer.alive and peer is not node and not peer.is_copy
+            if node.alive and is_there and self.network.connected(node.number, peer.number):
+                self.introduce(node, peer)
+
+    def tell(self, node: Node, log_end: Position) -> None:
+        """Peers with whom a stream stands hear how far the log of the node is durable."""
+        for peer in self.nodes:
+            if peer is node or not peer.alive or peer.paused or node.is_copy:
+                continue
+            if self.network.connected(node.number, peer.number) and self.introduce(node, peer):
+                known = peer.reached.get(node.identity, NOWHERE)
+                peer.reached[node.identity] = max(known, log_end)
 
     def _may_exchange(self, one: Node, other: Node) -> bool:
         """More than hellos is for members: who is none yet is shown to the catalog, and who has
@@ -192,7 +213,7 @@ class Connections:
         """
         stands = True
         for node, peer in ((one, other), (other, one)):
-            own, hello = node.hello(), peer.hello().hello()
+            own, hello = hello_of(node), hello_of(peer).hello()
             if own.bootstrap is None or not hello.fresh:
                 continue
             if is_member(own, peer.identity):
@@ -208,15 +229,15 @@ class Connections:
             return
         self.count("hellos refused")
         self.trace.note(node.name, f"refused by {peer.name}: {refusal}")
-        knows = any(contact.identity == node.identity for contact in peer.hello().members)
-        wrong = knows and not node.is_copy and peer.identity not in node.hello().removed
+        knows = any(contact.identity == node.identity for contact in hello_of(peer).members)
+        wrong = knows and not node.is_copy and peer.identity not in hello_of(node).removed
         require(not wrong, f"{peer.name} refuses the member {node.name}: {refusal}")
         assert node.host is not None
         is_fresh = node.host.bootstrap is None
         if not is_fresh and node.identity > peer.identity:
             return  # It was dialled, and the stream just ended.
         node.refused_by.add(peer.name)
-        others = len(node.hello().members or node.world.bootstrap.members) - 1
+        others = len(hello_of(node).members or node.world.bootstrap.members) - 1
         if is_fresh or len(node.refused_by) * 2 > others:
             node.crash(power_loss=False)
             node.lost = str(refusal)
@@ -260,6 +281,28 @@ class Connections:
         if peer_life and known_peer_life != peer_life:
             node.put(PeerConnected(peer.identity))
         self._noticed[pair] = (node.life, peer_life)
+
+
+def hello_of(node: Node) -> Self:
+    """How a running process introduces itself to its peers."""
+    assert node.host is not None
+    catalog = node.host.directory.catalog
+    roster = None if catalog is None else catalog.roster
+    return Self(
+        name=node.name,
+        identity=node.identity,
+        boot=node.host.boot,
+        supported_level=FEATURE_LEVEL,
+        initial_cluster_hash=b"",
+        bootstrap=node.host.bootstrap if node.host.is_certified else None,
+        process=node.process,
+        log_end=node.log_end,
+        address=node.address,
+        joining=node.is_joining,
+        members=node.host.directory.contacts(),
+        expected=frozenset(roster.expected if roster else ()),
+        removed=frozenset(roster.removed if roster else ()),
+    )
 
 
 def _bytes_of(frame: Frame) -> bytes:

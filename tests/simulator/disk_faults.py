@@ -6,11 +6,10 @@ turn in the log, rows of the state that cannot be read, lost files of the state,
 old disk in place of the new one. A node that is damaged does not come back as its old self, so that
 damage strikes only whom the others can be without (``Cluster.bears_the_loss_of``).
 
-*Old disks.* A copy of a disk is recognised by its peers, which remember the number and the process
-of the latest boot of each node that they have met. They remember as long as their processes live,
-and they can tell a copy from an ordinary restart only if the node was started since the copy was
-made. So a copy is brought back only while every other member runs and knows better, and its
-operator ends it before any of them is started anew.
+*Old disks.* A copy of a disk is recognised by its peers, which remember the latest boot of each
+node that they have met, and how far it has told them that its log was durable. They remember as
+long as their processes live. So a copy is brought back only while every other member runs and knows
+better, and its operator ends it before any of them is started anew.
 """
 
 import errno
@@ -19,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kvorum_server.storage.disk import DiskFull
+from kvorum_server.storage.wal import Position
 from tests.simulator.cluster import Cluster
 from tests.simulator.damage import flip_log
 from tests.simulator.disk import SimulatedDisk
@@ -26,6 +26,9 @@ from tests.simulator.engine import SimulatedEngine
 from tests.simulator.node import Node
 from tests.simulator.rhythm import Rhythm
 from tests.simulator.world import Ambush
+
+START_BYTES = 200
+"""More than what a start writes to a log."""
 
 STEPS_MAX = 30
 """An ambush strikes within so many steps of a machine."""
@@ -36,6 +39,7 @@ class Backup:
     """The disk of a node as it was in one of its boots."""
 
     boot: int
+    log_end: Position
     disk: SimulatedDisk
     engine: SimulatedEngine
 
@@ -177,6 +181,7 @@ class DiskFaults:
             self._seed += 1
             self._backups[node.number] = Backup(
                 node.host.boot,
+                node.log_end,
                 node.disk.copy(random.Random(self._seed)),
                 node.engine.copy(random.Random(self._seed)),
             )
@@ -205,17 +210,19 @@ class DiskFaults:
                 self._cluster.connections.introduce(copy, peer)
 
     def _is_known_better(self, node: Node) -> bool:
-        """Whether all peers know a later boot of the node than the one its copy comes from."""
+        """Whether all peers know of more than the copy of the node has, once it has started."""
         backup = self._backups.get(node.number)
-        if backup is None or node.host is None or node.host.boot <= backup.boot:
+        if backup is None or node.host is None or not node.host.is_certified:
             return False
-        if not node.host.is_certified:
-            return False
+        segment, offset = backup.log_end
+        started = Position(segment, offset + START_BYTES)
+        if started.offset > self._options.config.segment_bytes:
+            started = Position(segment + 1, self._options.config.segment_bytes)
         peers = [peer for peer in self._cluster.members if peer is not node]
         return bool(peers) and all(
             peer.alive
-            and node.identity in peer.hellos
-            and peer.hellos[node.identity].boot == node.host.boot
+            and (hello := peer.hellos.get(node.identity)) is not None
+            and (hello.boot > backup.boot or peer.reached[node.identity] > started)
             for peer in peers
         )
 

@@ -22,8 +22,8 @@ def judge_run(cluster: Cluster) -> None:
     checkers, history = cluster.checkers, cluster.history
     applied = [
         node.host.replicas[KEY_GROUP].machine.status().applied_index
-        for node in cluster.nodes
-        if node.host is not None and KEY_GROUP in node.host.replicas
+        for node in cluster.holders(KEY_GROUP)
+        if node.host is not None
     ]
     require(bool(applied), "nobody holds a replica any more")
     # What was acknowledged must be everywhere; what some replica has not applied yet is too new.

@@ -69,6 +69,7 @@ class LogShell:
             self._busy_at = self._node.world.scheduler.now
             self._node.world.observer.synced(self._node, len(writes))
             if writes:
+                self._node.state_is_lost = False  # The first write of a life says it, if it is so.
                 self._node.put(Appended(writes[-1].number))
             if self._writes:
                 self._write()

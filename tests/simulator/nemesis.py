@@ -20,6 +20,7 @@ from tests.simulator.disk import Killed
 from tests.simulator.disk_faults import STEPS_MAX, DiskFaults
 from tests.simulator.link_faults import LinkFaults
 from tests.simulator.node import Node
+from tests.simulator.operations import Operator
 from tests.simulator.overthrow import Overthrow
 from tests.simulator.rhythm import Rhythm
 from tests.simulator.scheduler import MILLISECOND, SECOND
@@ -41,6 +42,7 @@ class Nemesis:
         self._links = LinkFaults(cluster, self._rhythm, self._victim)
         self._overthrow = Overthrow(cluster, generator)
         self._disks = DiskFaults(cluster, self._rhythm, self._victim, self._restart_later)
+        self.operator = Operator(cluster, self._rhythm)
         self._repairing = False
         cluster.on_end = self._ended
 
@@ -57,12 +59,14 @@ class Nemesis:
             self._rhythm.every(mean, fault)
         if options.overthrow:
             self._overthrow.start()
+        self.operator.start()
         self._links.start()
         self._disks.start()
 
     def stop(self) -> None:
         """No new faults; what is broken stays broken."""
         self._rhythm.stop()
+        self.operator.rest()
         self._overthrow.over = True
 
     # --- Repair ---
@@ -141,6 +145,7 @@ class Nemesis:
         """Everything works again: all machines run, all links are mended, the network is calm."""
         assert self._rhythm.over
         self._repairing = True
+        self.operator.finish()
         self._cluster.network.calm()
         self._disks.end_copies()
         for node in self._cluster.machines:

@@ -43,12 +43,11 @@ from kvorum_server.host import Host
 from kvorum_server.lost_state import without_states
 from kvorum_server.opening import is_state_damage
 from kvorum_server.rpc.codec import decode_frame, encode_frame
-from kvorum_server.rpc.handshake import Self
 from kvorum_server.storage.disk import DiskFull
 from kvorum_server.storage.errors import NoRoom, StorageError
 from kvorum_server.storage.recovery import Recovered
-from kvorum_server.storage.wal import WriteAheadLog
-from kvorum_server.types import FEATURE_LEVEL
+from kvorum_server.storage.wal import Position, WriteAheadLog
+from kvorum_server.types import GroupId
 from tests.simulator.checkers import require
 from tests.simulator.client import Frame
 from tests.simulator.disk import Killed, SimulatedDisk
@@ -60,6 +59,11 @@ from tests.simulator.streams import StreamFrame
 from tests.simulator.world import Ambush, World
 
 TURN_DELAY = 5
+
+TELL_TICKS = 40
+"""Peers are told so often how far the log is durable."""
+
+KNOCK_AGAIN = 200 * MILLISECOND
 
 STUCK_POLL = 50 * MILLISECOND
 """How soon what waits for a stuck disk notices that it is free."""
@@ -85,8 +89,10 @@ class Node:
         """Whether it is told to join a running cluster, not to found one."""
         self.has_joined = False
         """Whether it has ever held the certificate of the cluster durably."""
+        self.was_removed = False
+        """Whether it has learned that it is a member no more."""
         self.state_is_lost = False
-        """Whether files of the engine were lost and no process has started since."""
+        """Whether files of the engine were lost and the log does not say so yet."""
         self._condemned = False
         """Whether a process has found the state damaged: the next one sets it aside."""
         self.ambush: Ambush | None = None
@@ -100,8 +106,12 @@ class Node:
         self.stopping = False
         self.hellos: dict[int, PeerHello] = {}
         """The last hello of each identity that this process has met."""
+        self.reached: dict[int, Position] = {}
+        """How far the log of each identity had come, as this process has been told."""
         self.refused_by: set[str] = set()
-        self._process = 0
+        self._ticks = 0
+        self.process = 0
+        """Drawn anew for every process."""
         self._stuck_until = 0
         self._generator = random.Random(f"{seed} machine {number}")
         self.disk = SimulatedDisk(random.Random(f"{seed} disk {number}"), PLENTY_BYTES)
@@ -124,6 +134,12 @@ class Node:
         return f"{self.name}:7400"
 
     @property
+    def log_end(self) -> Position:
+        """How far the log of the running process is durable."""
+        assert self._log is not None
+        return self._log.wal.durable_end
+
+    @property
     def alive(self) -> bool:
         """Whether a process runs, be it paused."""
         return self.host is not None
@@ -139,7 +155,7 @@ class Node:
         drift = self.world.options.clock_drift
         self._clock_base = self._generator.randrange(10**9)
         self._clock_rate = 1.0 + self._generator.uniform(-drift, drift)
-        self._process = self._generator.getrandbits(63)
+        self.process = self._generator.getrandbits(63)
         self.disk.interrupt = self._disk_step
         is_damaged = self.disk.damaged
         try:
@@ -153,7 +169,6 @@ class Node:
         require(not is_damaged, f"{self.name} has started with a damaged log and did not notice")
         self._log = LogShell(self, wal)
         self.host = self._make_host(recovered)
-        self.state_is_lost = False
         self._serving = Serving(
             scheduler=self.world.scheduler,
             greeting=Greeting(self.host, self.name),
@@ -167,23 +182,28 @@ class Node:
         self._later(self._generator.randrange(self.config.tick_ms * MILLISECOND), self._tick)
         if recovered.bootstrap is None and self.is_initial:
             self._later(self._delay(20 * MILLISECOND), self._be_born)
+        elif recovered.bootstrap is None:
+            self._later(1, self._knock)
 
     def _make_host(self, recovered: Recovered) -> Host:
         """A Host on the state that there is, or on none if that one is damaged."""
         randomness = random.Random(f"{self.world.seed} host {self.number} life {self.life}")
         if not self._condemned:
             try:
-                return Host(
+                host = Host(
                     config=self.config,
                     engine=self.engine,
                     recovered=recovered,
                     randomness=randomness,
                 )
+                self.state_is_lost = False
+                return host
             except StorageError as damage:
                 self._condemn(damage)
         self.world.count("states set aside and rebuilt")
         self.world.trace.note(self.name, "the state is set aside")
         self._condemned = False
+        self.state_is_lost = True
         self.engine = SimulatedEngine(random.Random(f"{self.world.seed} {self.name} {self.life}"))
         return Host(
             config=self.config,
@@ -216,6 +236,10 @@ class Node:
             or self.is_rebuilding
         )
 
+    def holds(self, group: GroupId) -> bool:
+        """Whether a process runs that has a replica of this group."""
+        return self.host is not None and group in self.host.replicas
+
     @property
     def is_rebuilding(self) -> bool:
         """Whether a state of the running process is not complete again."""
@@ -236,6 +260,7 @@ class Node:
         self.paused = self.stopping = False
         self.ambush = None
         self.hellos.clear()
+        self.reached.clear()
         self.refused_by.clear()
         self._deferred.clear()
         self._inbox.clear()
@@ -283,26 +308,6 @@ class Node:
         self.world.count(f"{ambush.outcome} at {operation}")
         raise ambush.outcome
 
-    def hello(self) -> Self:
-        """How the process introduces itself to its peers."""
-        assert self.host is not None
-        catalog = self.host.directory.catalog
-        roster = None if catalog is None else catalog.roster
-        return Self(
-            name=self.name,
-            identity=self.identity,
-            boot=self.host.boot,
-            supported_level=FEATURE_LEVEL,
-            initial_cluster_hash=b"",
-            bootstrap=self.host.bootstrap if self.host.is_certified else None,
-            process=self._process,
-            address=self.address,
-            joining=self.is_joining,
-            members=self.host.directory.contacts(),
-            expected=frozenset(roster.expected if roster else ()),
-            removed=frozenset(roster.removed if roster else ()),
-        )
-
     def pause(self) -> None:
         """SIGSTOP."""
         assert self.alive
@@ -349,12 +354,25 @@ class Node:
 
     def _tick(self) -> None:
         assert self._log is not None
+        if self.host is not None and self.host.was_removed:
+            self.world.observer.removed(self)
+            return
         self._log.tick()
+        self._ticks += 1
+        if self._ticks % TELL_TICKS == 0:
+            self.world.observer.told(self, self.log_end)
         self.put(Ticked(self.disk.free_bytes() if self._log.wal.reserve_ok else 0))
         self._later(int(self.config.tick_ms * MILLISECOND / self._clock_rate), self._tick)
 
     def _be_born(self) -> None:
         self.put(Bootstrapped(self.world.bootstrap))
+
+    def _knock(self) -> None:
+        """A node without a cluster says hello to all whom it may reach, until it is let in."""
+        assert self.host is not None
+        if not self.host.is_certified:
+            self._later(KNOCK_AGAIN, self._knock)
+            self.world.observer.knocked(self)
 
     # --- Turns ---
 

@@ -78,6 +78,8 @@ class Options:
     lose_state_every: int
     wipe_every: int
     restore_every: int
+    change_every: int
+    """How often an operator begins to change the members; 0: there is none."""
     transfer_every: int
     silence: float
     """How many broken connections are noticed late."""
@@ -230,6 +232,7 @@ def draw_options(seed: int) -> Options:
         lose_state_every=faults.rare(0.15, 500, 4000),
         wipe_every=faults.rare(0.15, 500, 4000),
         restore_every=faults.rare(0.2, 500, 4000),
+        change_every=faults.rare(0.4, 300, 2500),
         core_first=faults.generator.random() < 0.5,
     )
 

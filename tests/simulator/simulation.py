@@ -98,7 +98,8 @@ class Simulation:
         for client in self.cluster.clients:
             if not client.idle:
                 return f"client {client.endpoint} waits: {client.describe()}"
-        return self.cluster.converged(core)
+        missing = self.nemesis.operator.missing() if core is None else ""
+        return missing or self.cluster.converged(core)
 
 
 def run_seed(seed: int, *, profile: Profile = general_swarm, print_lines: bool = False) -> Report:

@@ -11,6 +11,7 @@ stands, so that its traceback shows the loop.
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -81,7 +82,16 @@ def workers(jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 def _prepare() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
     signal.signal(signal.SIGALRM, _give_up)
+
+
+def _end_with_the_parent() -> None:
+    """A parent that was killed has ended nobody: its workers see to that themselves."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "workers are spawned"
+    parent.join()
+    os._exit(1)
 
 
 def _give_up(signal_number: int, frame: FrameType | None) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from kvorum_proto import peer_pb2
 from kvorum_server.events import Effects
 from kvorum_server.storage.errors import StorageError
+from kvorum_server.storage.wal import Position
 from tests.simulator.client import Frame
 from tests.simulator.disk import Killed
 from tests.simulator.network import Network
@@ -37,6 +38,18 @@ class Observer(Protocol):
 
     def synced(self, node: "Node", writes: int) -> None:
         """The oldest so many writes of the node have become durable."""
+        ...
+
+    def knocked(self, node: "Node") -> None:
+        """The node has no cluster and says hello to everybody."""
+        ...
+
+    def told(self, node: "Node", log_end: Position) -> None:
+        """The node tells its peers how far its log is durable."""
+        ...
+
+    def removed(self, node: "Node") -> None:
+        """The node has understood that it is a member no more."""
         ...
 
     def ended(self, node: "Node", error: StorageError | None) -> None:

@@ -518,6 +518,8 @@ class Raft:
         self.send(source, PreVoteResponse(request.term if granted else self.term, granted))
         if granted and self._yields_to(source, request):
             self.become_follower(self.term, None, f"yields to {source}")
+        elif not granted and self._can_win_over(request):
+            self.campaign(connection_lost=True)
 
     def _yields_to(self, source: ReplicaId, request: PreVoteRequest) -> bool:
         """Of two that ask for pre-votes at the same time one stands back: no split votes.
@@ -528,6 +530,20 @@ class Raft:
             return False
         theirs = (request.last_term, request.last_index, source)
         return theirs > (self.log.last_term, self.log.last_index, self.replica)
+
+    def _can_win_over(self, request: PreVoteRequest) -> bool:
+        """Whether one who lost the leader later than we did, and whose log is behind, may help us.
+
+        It was loyal when we asked and cannot win itself: if we did not begin anew both would wait
+        for an election timeout. It does not ask back, since our log is not behind.
+        """
+        return (
+            isinstance(self.state, Candidate)
+            and self.state.is_pre_vote
+            and self.state.connection_lost
+            and request.connection_lost
+            and not self.log.is_up_to_date(request.last_index, request.last_term)
+        )
 
     def _judge_vote(self, source: ReplicaId, request: VoteRequest) -> None:
         """One vote per term, for a log at least as complete as ours (5.2, 5.4.1)."""
