@@ -420,9 +420,7 @@ class Host:
         machine = self._replicas.make_machine(replica.group, receiver.space)
         replica.install(receiver.space, machine, meta, keeps_log=keeps_log)
         outbox.when_durable.append(lambda: self._overlay.engine.drop(old_space))
-        outbox.transitions.append(
-            replica.transition("snapshot installed", {"index": meta.index})
-        )
+        outbox.transitions.append(replica.transition("snapshot installed", {"index": meta.index}))
 
     # --- Looking ---
 

@@ -33,10 +33,12 @@ from kvorum_server.types import (
     Entry,
     Envelope,
     GroupCall,
+    GroupId,
     HeartbeatRequest,
     Member,
     NodeId,
     ReplicaId,
+    ReplicaRemoved,
     SnapshotChunk,
 )
 
@@ -62,6 +64,8 @@ class Membership:
         self._directory = directory
         self._peers = peers
         self._ticks = 0
+        self._seen: dict[GroupId, Configuration] = {}
+        """The configuration that each replica had applied at the last tick."""
 
     # --- Every tick ---
 
@@ -69,7 +73,11 @@ class Membership:
         """Takes the next step of every change that is this node's to make."""
         self._ticks += 1
         for replica in list(self._replicas.by_group.values()):
+            before = self._seen.get(replica.group)
+            self._seen[replica.group] = replica.applied_configuration
             if replica.is_leader:
+                if before is not None and before is not replica.applied_configuration:
+                    self._dismiss(replica, before, outbox)
                 self._reconcile(replica, outbox)
                 if self._ticks % REPORT_TICKS == 0:
                     self._report(replica, outbox)
@@ -96,6 +104,17 @@ class Membership:
         if isinstance(outcome, Entry):
             details = describe(step.configuration)
             outbox.transitions.append(replica.transition("members change", details))
+
+    def _dismiss(self, replica: Replica, before: Configuration, outbox: Outbox) -> None:
+        """Tells those whom committed entries have left out. A voter would ask for votes and learn
+        it then; a learner asks nobody, and would wait for ever for a leader that has forgotten it.
+        """
+        for member in before.members:
+            gone = member.replica
+            if gone != replica.replica and replica.applied_configuration.has_lost(gone):
+                outbox.send_message(
+                    member.identity, replica.group, replica.replica, gone, ReplicaRemoved(gone)
+                )
 
     def _reachable(self, configuration: Configuration) -> set[ReplicaId]:
         return {

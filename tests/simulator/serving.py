@@ -141,6 +141,12 @@ class Serving:
             del self._places[connection]
             self.put(Disconnected(connection))
 
+    def hang_up(self) -> None:
+        """Ends all streams; whoever has opened them dials again, and may find somebody else."""
+        for place, stream in list(self._streams.items()):
+            stream.close()
+            self._close(place)
+
     def stop(self) -> None:
         """The process is gone: its streams neither repeat nor confirm any more."""
         for stream in self._streams.values():

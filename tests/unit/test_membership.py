@@ -136,6 +136,17 @@ def test_a_member_that_is_removed_ends_its_replicas_and_never_comes_back() -> No
     assert first.value(b"a") == b"v"
 
 
+def test_a_learner_that_is_removed_is_told_so() -> None:
+    cluster = trio()
+    tell(cluster, add("n4", learner=True))
+    fourth = arrive(cluster, 44, "n4")
+    cluster.tick(3 * REPORT_TICKS)
+    assert fourth.host.replicas[GROUP].consensus.role.value == "learner"
+    tell(cluster, remove("n4"))
+    cluster.tick(PATIENCE_TICKS)
+    assert fourth.host.was_removed
+
+
 def test_the_leader_itself_can_be_removed() -> None:
     cluster = trio()
     first, second, third = cluster.machines

@@ -2,8 +2,8 @@
 
 The page tells a sceptic which test, script or canary would notice which bug. A name that nothing
 has any more would be worse than none, so every one is looked up. The table of the canaries is
-written by ``UPDATE_GOLDEN=1`` (``make fix``); its last column, the figures of a campaign, is kept, or
-taken from the ``campaign.json`` that ``make campaign ARGS="--report campaign"`` has left.
+written by ``UPDATE_GOLDEN=1`` (``make fix``); its last column, the figures of a campaign, is kept,
+or taken from the ``campaign.json`` that ``make campaign ARGS="--report campaign"`` has left.
 """
 
 import ast

@@ -11,8 +11,8 @@ so that it comes back by itself however the news of its installation was lost.
 
 *Doubt*: a leader that has not heard a quorum for the longest election timeout steps down, so that
 its clients look elsewhere. Reads do not trust that: each is confirmed by a round of its own
-(``reads.py``). A leader whose own writes stand still doubts itself as well: heartbeats need no disk,
-so a disk that is stuck would otherwise keep in office a leader that applies and answers nothing.
+(``reads.py``). A leader whose own writes stand still doubts itself as well: heartbeats need no
+disk, so a stuck one would otherwise keep in office a leader that applies and answers nothing.
 (A disk that is *full* is another matter: then reads go on, see ``Replica.leave_full_disk``.)
 
 What is kept of a follower is bound to this term and thrown away with the object; an answer of an

@@ -264,8 +264,7 @@ class Roster:
         self.expected = {}
         seat = Seat(identity=survivor.identity, voter=True)
         self.placements = {
-            group: Placement(group=group, version=version, seats=[seat])
-            for group in command.groups
+            group: Placement(group=group, version=version, seats=[seat]) for group in command.groups
         }
         self.reports = {}
 
