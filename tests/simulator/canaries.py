@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.simulator import mistakes_in_agreement as agreement
+from tests.simulator import mistakes_in_membership as membership
 from tests.simulator import mistakes_in_state as state
 from tests.simulator import profiles
 from tests.simulator.profiles import Profile
@@ -104,6 +105,10 @@ CANARIES = (
     Canary(
         agreement.commit_beyond_what_matches, "ongardie/raft.tla#18", profiles.quick_successions
     ),
+    # Members
+    Canary(membership.skip_joint_consensus, "raft-dev 2015, NuRaft#67", profiles.changing_members),
+    Canary(membership.learners_count, "Raft thesis, 4.2.1", profiles.changing_members, hint=4),
+    Canary(membership.give_ids_again, "etcd#20995", profiles.changing_members, hint=17),
     # Reads
     Canary(
         agreement.read_without_a_round, "etcd#741, Consul#54", profiles.isolated_leaders, hint=3

@@ -12,7 +12,8 @@ store on top:
 *   a leader believes of each replica only what that replica holds durably, and never less again;
 *   who first calls an entry committed is right: a quorum of the configuration holds it durably, of
     both halves when it is joint;
-*   a leader changes the configuration only when the last change is committed;
+*   a leader changes the configuration only when the last change is committed, and only to one
+    whose majorities all meet those of the one before (section 6);
 *   state machine safety: what is committed at an index never differs and never changes, and equal
     applied indexes mean equal figures and equal rows;
 *   term, vote, commit and applied index only move as the paper lets them, restarts included, and
@@ -292,6 +293,8 @@ class Checkers:
         changes = shadow.changes.pop(group, None)
         if changes and status.role is Role.LEADER:
             self._check_changes(node, group, changes, status)
+            if len(changes) == 1 and before.term == status.term:
+                self._check_step(node, group, before.configuration, status.configuration)
         if machine.applied_index > before.applied or not before.applied:
             self._check_figures(node, group, machine)
         shadow.seen[group] = now
@@ -401,6 +404,17 @@ class Checkers:
                 f"while {open_changes} were not committed",
             )
 
+    def _check_step(
+        self, node: NodeId, group: GroupId, before: Configuration | None, after: Configuration
+    ) -> None:
+        """Two majorities of neighbouring configurations that share nobody could both decide."""
+        if before is not None:
+            require(
+                _majorities_meet(before, after),
+                f"{self._name(node)} changed the configuration of group {group} from {before} to "
+                f"{after}: a majority of each may have no voter in common",
+            )
+
     def _check_figures(self, node: NodeId, group: GroupId, machine: MachineStatus) -> None:
         name = self._name(node)
         states = self.states.setdefault(group, {})
@@ -426,6 +440,25 @@ class Checkers:
             known == digest,
             f"group {group}: the rows of {other} and {name} differ after entry {applied}",
         )
+
+
+def _majorities_meet(before: Configuration, after: Configuration) -> bool:
+    """Whether any quorum of one shares a voter with any quorum of the other.
+
+    >>> three, four = Configuration.initial((1, 2, 3)), Configuration.initial((1, 2, 3, 4))
+    >>> _majorities_meet(three, four)
+    True
+    >>> swapped = Configuration((1, 2, 4), (), (), (), 5)
+    >>> joint = replace(swapped, outgoing=(1, 2, 3))
+    >>> _majorities_meet(three, swapped), _majorities_meet(three, joint)
+    (False, True)
+    """
+    return any(
+        len(half) // 2 + len(other) // 2 + 2 > len({*half, *other})
+        for half in (before.voters, before.outgoing)
+        for other in (after.voters, after.outgoing)
+        if half and other
+    )
 
 
 def _is_quorum(configuration: Configuration, holders: set[ReplicaId]) -> bool:

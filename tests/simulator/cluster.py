@@ -17,6 +17,7 @@ from kvorum_server.config import Config
 from kvorum_server.consensus.quorum import has_quorum
 from kvorum_server.events import Effects
 from kvorum_server.placement.bootstrap import make_bootstrap
+from kvorum_server.placement.roster import Roster
 from kvorum_server.state_hash import shared_rows
 from kvorum_server.storage.errors import DiskFailure, EngineDamage, NoRoom, StorageError
 from kvorum_server.storage.rows import Table, escape, table_prefix
@@ -128,6 +129,14 @@ class Cluster:
             self._world.endpoints[node.address] = node.number
         return node
 
+    def end_copies(self) -> None:
+        """The operator has noticed: no process runs on an old copy of a disk any more."""
+        for node in self.machines:
+            if node.is_copy:
+                if node.alive:
+                    node.crash(power_loss=False)
+                node.lost = "an old copy of a disk"
+
     def new_identity(self) -> int:
         """What an empty disk begins with."""
         return self._generator.getrandbits(63) | 1
@@ -138,11 +147,15 @@ class Cluster:
         A client may have been told the address of a single machine. If that one is gone, nothing
         that it does helps, and somebody has to give the name to another machine.
         """
-        spare = itertools.cycle(nodes)
+        spare = itertools.cycle(node for node in nodes if node in self.members)
         own = {node.address: node for node in nodes}
-        for address in self._world.endpoints:
+        for address, number in list(self._world.endpoints.items()):
             node = own.get(address) or next(spare)
-            self._world.endpoints[address] = node.number
+            if node.number != number:
+                self._world.endpoints[address] = node.number
+                serving = self.nodes[number - 1].serving
+                if serving is not None:
+                    serving.hang_up()
 
     def node_of(self, identity: NodeId) -> Node:
         """The node that an identity is or was."""
@@ -172,13 +185,40 @@ class Cluster:
             if configuration.voters and not self.nodes[number - 1].lost
         }
         groups = {group for group, _ in configurations}
-        return len(groups) == GROUPS and all(
-            has_quorum(
-                configuration,
-                {one.replica for one in configuration.members if one.identity in identities},
+        return (
+            len(groups) == GROUPS
+            and all(
+                has_quorum(
+                    configuration,
+                    {one.replica for one in configuration.members if one.identity in identities},
+                )
+                for _, configuration in configurations
             )
-            for _, configuration in configurations
+            and all(
+                2 * len(voters & identities) > len(voters)
+                for voters in self._placements()
+                if voters
+            )
         )
+
+    def _placements(self) -> list[set[NodeId]]:
+        """Who shall vote in each group, as the catalog wants it: they may do so at any moment."""
+        roster = self.roster()
+        placements = {} if roster is None else roster.placements
+        return [
+            {seat.identity for seat in placement.seats if seat.voter}
+            for placement in placements.values()
+        ]
+
+    def roster(self) -> Roster | None:
+        """The tables of the catalog as its most advanced replica has them."""
+        catalogs = [
+            node.host.directory.catalog
+            for node in self.members
+            if node.host is not None and node.host.directory.catalog is not None
+        ]
+        newest = max(catalogs, key=lambda one: one.status().applied_index, default=None)
+        return None if newest is None else newest.roster
 
     def bears_the_loss_of(self, victim: Node) -> bool:
         """Whether the sound members could do without one of them."""

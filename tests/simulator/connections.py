@@ -130,7 +130,9 @@ class Connections:
     def _break_stream(self, one: int, other: int) -> None:
         self.network.break_stream(one, other)
         if max(one, other) >= CLIENT_ENDPOINTS:
-            self.node(min(one, other)).disconnect_client(max(one, other))
+            serving = self.node(min(one, other)).serving
+            if serving is not None:
+                serving.disconnect(max(one, other))
             return
         for node, peer in ((self.node(one), self.node(other)), (self.node(other), self.node(one))):
             if self.generator.random() < 0.5:
@@ -203,6 +205,8 @@ class Connections:
         for peer in self.nodes:
             if peer is node or not peer.alive or peer.paused or node.is_copy:
                 continue
+            if not node.alive:
+                return  # Sent away.
             if self.network.connected(node.number, peer.number) and self.introduce(node, peer):
                 known = peer.reached.get(node.identity, NOWHERE)
                 peer.reached[node.identity] = max(known, log_end)
@@ -246,14 +250,17 @@ class Connections:
 
     def links_changed(self) -> None:
         """A link or a machine changed: all concerned will notice, some of them late."""
+        # A stream that broke begins with a hello again.
+        for pair in [pair for pair in self._introduced if not self.network.connected(*pair)]:
+            del self._introduced[pair]
         nodes = [node for node in self.nodes if not node.lost]
         for node in nodes:
             for peer in self.nodes:
                 if node is not peer:
                     self.scheduler.after(self._notice_delay(), self._noticer(node, peer))
             for client in self.clients:
-                if not self.network.connected(node.number, client.endpoint):
-                    node.disconnect_client(client.endpoint)
+                if node.serving and not self.network.connected(node.number, client.endpoint):
+                    node.serving.disconnect(client.endpoint)
 
     def _notice_delay(self) -> int:
         if self.generator.random() < self.options.silence:

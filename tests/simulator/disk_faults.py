@@ -9,7 +9,7 @@ damage strikes only whom the others can be without (``Cluster.bears_the_loss_of`
 *Old disks.* A copy of a disk is recognised by its peers, which remember the latest boot of each
 node that they have met, and how far it has told them that its log was durable. They remember as
 long as their processes live. So a copy is brought back only while every other member runs and knows
-better, and its operator ends it before any of them is started anew.
+better, and its operator ends it before any process is started that cannot know.
 """
 
 import errno
@@ -225,11 +225,3 @@ class DiskFaults:
             and (hello.boot > backup.boot or peer.reached[node.identity] > started)
             for peer in peers
         )
-
-    def end_copies(self) -> None:
-        """The operator has noticed: no process runs on an old copy any more."""
-        for node in self._cluster.machines:
-            if node.is_copy:
-                if node.alive:
-                    node.crash(power_loss=False)
-                node.lost = "an old copy of a disk"

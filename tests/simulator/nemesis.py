@@ -78,7 +78,7 @@ class Nemesis:
         """
         assert self._rhythm.over
         cluster = self._cluster
-        self._disks.end_copies()
+        self._cluster.end_copies()
         for node in cluster.members:
             if not node.alive:
                 node.ambush = None
@@ -147,10 +147,12 @@ class Nemesis:
         self._repairing = True
         self.operator.finish()
         self._cluster.network.calm()
-        self._disks.end_copies()
+        self._cluster.end_copies()
         for node in self._cluster.machines:
             self._mend(node)
-        self._cluster.point_addresses_at(self._cluster.members)
+        self._cluster.point_addresses_at(
+            [node for node in self._cluster.machines if not node.was_removed]
+        )
         self._cluster.connections.links_changed()
 
     def _mend(self, node: Node) -> None:
@@ -213,9 +215,9 @@ class Nemesis:
         self._rhythm.later(self._options.restart_mean, lambda: self._restart(node))
 
     def _restart(self, node: Node) -> None:
+        self._cluster.end_copies()
         if node.alive or node.lost:
             return
-        self._disks.end_copies()
         node.free_disk()
         node.start()
         self._cluster.connections.links_changed()

@@ -93,6 +93,8 @@ class Node:
         """Whether it has learned that it is a member no more."""
         self.state_is_lost = False
         """Whether files of the engine were lost and the log does not say so yet."""
+        self._rebuilds = False
+        """Whether the last process began with a state that was lost."""
         self._condemned = False
         """Whether a process has found the state damaged: the next one sets it aside."""
         self.ambush: Ambush | None = None
@@ -124,7 +126,7 @@ class Node:
         self._inbox: list[Event] = []
         self._turn_planned = False
         self._busy_until = 0
-        self._serving: Serving | None = None
+        self.serving: Serving | None = None
 
     # --- Life and death ---
 
@@ -169,7 +171,7 @@ class Node:
         require(not is_damaged, f"{self.name} has started with a damaged log and did not notice")
         self._log = LogShell(self, wal)
         self.host = self._make_host(recovered)
-        self._serving = Serving(
+        self.serving = Serving(
             scheduler=self.world.scheduler,
             greeting=Greeting(self.host, self.name),
             put=self.put,
@@ -187,6 +189,7 @@ class Node:
 
     def _make_host(self, recovered: Recovered) -> Host:
         """A Host on the state that there is, or on none if that one is damaged."""
+        self._rebuilds = any(one.state_lost for one in recovered.replicas.values())
         randomness = random.Random(f"{self.world.seed} host {self.number} life {self.life}")
         if not self._condemned:
             try:
@@ -203,7 +206,7 @@ class Node:
         self.world.count("states set aside and rebuilt")
         self.world.trace.note(self.name, "the state is set aside")
         self._condemned = False
-        self.state_is_lost = True
+        self.state_is_lost = self._rebuilds = True
         self.engine = SimulatedEngine(random.Random(f"{self.world.seed} {self.name} {self.life}"))
         return Host(
             config=self.config,
@@ -242,9 +245,9 @@ class Node:
 
     @property
     def is_rebuilding(self) -> bool:
-        """Whether a state of the running process is not complete again."""
+        """Whether a state is not complete again; of a machine that is down, whether it may be."""
         if self.host is None:
-            return False
+            return self._rebuilds
         return any(one.consensus.rebuilding for one in self.host.replicas.values())
 
     def crash(self, *, power_loss: bool) -> None:
@@ -266,9 +269,9 @@ class Node:
         self._inbox.clear()
         self._turn_planned = False
         self._busy_until = 0
-        if self._serving is not None:
-            self._serving.stop()
-        self._serving = None
+        if self.serving is not None:
+            self.serving.stop()
+        self.serving = None
         if power_loss:
             self.disk.crash()
         self.engine.crash()
@@ -358,11 +361,11 @@ class Node:
             self.world.observer.removed(self)
             return
         self._log.tick()
+        self.put(Ticked(self.disk.free_bytes() if self._log.wal.reserve_ok else 0))
+        self._later(int(self.config.tick_ms * MILLISECOND / self._clock_rate), self._tick)
         self._ticks += 1
         if self._ticks % TELL_TICKS == 0:
             self.world.observer.told(self, self.log_end)
-        self.put(Ticked(self.disk.free_bytes() if self._log.wal.reserve_ok else 0))
-        self._later(int(self.config.tick_ms * MILLISECOND / self._clock_rate), self._tick)
 
     def _be_born(self) -> None:
         self.put(Bootstrapped(self.world.bootstrap))
@@ -479,20 +482,15 @@ class Node:
 
     def receive_from_client(self, client: int, frame: ClientBytes) -> None:
         """Something of a client has arrived; a machine without a process refuses streams."""
-        if self._serving is None:
+        if self.serving is None:
             refuse(frame, lambda answer: self.world.network.send(self.number, client, answer))
         else:
-            self._serving.receive(client, frame)
-
-    def disconnect_client(self, client: int) -> None:
-        """What carried a client's bare frames broke: answers have no taker."""
-        if self._serving is not None:
-            self._serving.disconnect(client)
+            self.serving.receive(client, frame)
 
     def _reply(self, replies: list[Reply]) -> None:
-        assert self._serving is not None
+        assert self.serving is not None
         self.step("replies leave")
-        self._serving.reply(replies)
+        self.serving.reply(replies)
 
     def _send_to_client(self, client: int, frame: ClientBytes) -> None:
         self.world.network.send(self.number, client, frame)

@@ -86,21 +86,11 @@ class Operator:
             return ""
         if self._tasks:
             return f"the operator waits for {[task.name for task in self._tasks]}"
-        roster = self._roster()
+        roster = self._cluster.roster()
         lost = [] if roster is None else self._lost(roster)
         return f"lost and not replaced: {[info.name for info in lost]}" if lost else ""
 
     # --- Looking ---
-
-    def _roster(self) -> Roster | None:
-        """The tables of the catalog as its most advanced replica has them."""
-        catalogs = [
-            node.host.directory.catalog
-            for node in self._cluster.members
-            if node.host is not None and node.host.directory.catalog is not None
-        ]
-        newest = max(catalogs, key=lambda one: one.status().applied_index, default=None)
-        return None if newest is None else newest.roster
 
     def _staying(self, roster: Roster) -> list[MemberInfo]:
         return [info for _, info in sorted(roster.members.items()) if not info.leaving_since]
@@ -112,32 +102,28 @@ class Operator:
     # --- Working ---
 
     def _work(self) -> None:
-        roster = self._roster()
+        roster = self._cluster.roster()
         if roster is not None and not self._resting:
             self._replace_lost(roster)
             for task in list(self._tasks):
                 if task.is_done(roster) or (task.asked >= PATIENCE and not task.must):
                     self._tasks.remove(task)
                 else:
-                    self._ask(task)
+                    task.asked += 1
+                    self.tell(task.submission)
         self._cluster.scheduler.after(ASK_AGAIN, self._work)
 
-    def _ask(self, task: Task) -> None:
+    def tell(self, submission: Submission) -> bool:
+        """Gives a command to whoever leads the catalog; to anybody, if nobody seems to."""
         running = [node for node in self._cluster.members if node.host is not None]
-        leading = [
-            node
-            for node in running
-            if node.host is not None
-            and CATALOG_GROUP in node.host.replicas
-            and node.host.replicas[CATALOG_GROUP].is_leader
-        ]
-        task.asked += 1
-        if leading or running:
-            node = self._generator.choice(leading or running)
-            batch = CommandBatch(submissions=[task.submission])
-            self._last_id += 1
-            ids = (self._last_id,)
-            node.put(Proposed(CONNECTION, CATALOG_GROUP, ids, batch.SerializeToString()))
+        leading = [node for node in running if _leads_catalog(node)]
+        if not running:
+            return False
+        self._last_id += 1
+        commands = CommandBatch(submissions=[submission]).SerializeToString()
+        node = self._generator.choice(leading or running)
+        node.put(Proposed(CONNECTION, CATALOG_GROUP, (self._last_id,), commands))
+        return bool(leading)
 
     def _add_task(self, task: Task) -> None:
         self._cluster.count(f"operator: {task.name.split()[0]}")
@@ -152,7 +138,7 @@ class Operator:
     # --- Tasks ---
 
     def _begin_task(self) -> None:
-        roster = self._roster()
+        roster = self._cluster.roster()
         if roster is None or self._tasks or self._resting:
             return
         staying = self._staying(roster)
@@ -186,6 +172,7 @@ class Operator:
 
     def _newcomer(self, name: str) -> Node:
         """A machine with an empty disk that is told to join."""
+        self._cluster.end_copies()  # It could not know them.
         node = self._cluster.add_node(name, self._cluster.new_identity())
         node.is_joining = True
         node.start()
@@ -230,9 +217,17 @@ class Operator:
         command = ReplaceMember(name=info.name, new_name=new_name, address=node.address)
 
         def is_done(roster: Roster) -> bool:
-            if must and node.lost:
-                return True  # Then another one has to come.
-            return identity not in roster.members and node.identity in roster.members
+            if node.lost or node.identity in roster.removed:
+                return True  # It failed; whoever is still lost gets another one.
+            if identity in roster.members:
+                return False
+            # Nobody expects the new one, if the old one had left before it could be replaced.
+            return node.identity in roster.members or new_name not in roster.expected
 
         name = f"replace {info.name}"
         self._add_task(Task(name, Submission(replace_member=command), is_done, must))
+
+
+def _leads_catalog(node: Node) -> bool:
+    replica = None if node.host is None else node.host.replicas.get(CATALOG_GROUP)
+    return replica is not None and replica.is_leader

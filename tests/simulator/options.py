@@ -9,8 +9,8 @@ knobs).
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 from kvorum_server.config import KIB, Config
 from tests.simulator.scheduler import MILLISECOND, SECOND
@@ -164,12 +164,20 @@ class Draw:
         return self.sometimes(probability, mean, 0)
 
 
+def without_faults(options: Options) -> Options:
+    """A quiet world of the same size: nothing goes wrong that nobody asks for."""
+    rhythms = {one.name: 0 for one in fields(options) if one.name.endswith("_every")}
+    rates = dict.fromkeys(("loss", "duplication", "reordering", "corruption", "overthrow"), 0.0)
+    calm = {"silence": 0.0, "clock_drift": 0.0, "core_first": False, "outbox_frames_max": 1000}
+    changes: dict[str, Any] = {**rhythms, **rates, **calm}
+    return replace(options, **changes)
+
+
 def draw_options(seed: int) -> Options:
     """The options of a seed."""
     generator = random.Random(f"options {seed}")
     draw = Draw(generator)
     sometimes, between, span = draw.sometimes, draw.between, draw.span
-    faults = Draw(random.Random(f"faults {seed}"))
     return Options(
         nodes=generator.choice((1, 3, 3, 3, 3, 3, 5)),
         config=_draw_config(generator),
@@ -211,30 +219,36 @@ def draw_options(seed: int) -> Options:
         liveness=60 * SECOND,
         overthrow=sometimes(0.15, between(0.3, 1.0), 0.0),
         overthrow_mean=span(1, 40) * MILLISECOND,
-        # What follows draws from a source of its own.
-        corruption=faults.sometimes(0.3, faults.between(0.0, 0.05), 0.0),
-        outbox_frames_max=faults.sometimes(0.2, faults.span(1, 4), 1000),
-        clog_every=faults.rare(0.4, 200, 2000),
-        clog_mean=faults.span(50, 1500) * MILLISECOND,
-        swizzle=faults.sometimes(0.5, faults.between(0.0, 1.0), 0.0),
-        ambush=faults.generator.choice((0.0, 0.3, 0.8)),
-        slow_every=faults.rare(0.3, 300, 2000),
-        slow_mean=faults.span(100, 1500) * MILLISECOND,
-        slowness_max=faults.between(5, 300),
-        clock_step_every=faults.rare(0.2, 300, 2000),
-        clock_step_ms_max=faults.generator.choice((10, 300, 5000)),
-        error_every=faults.rare(0.3, 300, 3000),
-        full_errors=faults.sometimes(0.5, faults.between(0.0, 1.0), 0.0),
-        stick_every=faults.rare(0.3, 300, 3000),
-        stick_mean=faults.span(100, 3000) * MILLISECOND,
-        flip_every=faults.rare(0.2, 500, 4000),
-        rot_every=faults.rare(0.15, 500, 4000),
-        lose_state_every=faults.rare(0.15, 500, 4000),
-        wipe_every=faults.rare(0.15, 500, 4000),
-        restore_every=faults.rare(0.2, 500, 4000),
-        change_every=faults.rare(0.4, 300, 2500),
-        core_first=faults.generator.random() < 0.5,
+        **_draw_faults(Draw(random.Random(f"faults {seed}"))),
     )
+
+
+def _draw_faults(faults: Draw) -> dict[str, Any]:
+    """The part that draws from a source of its own: machines, disks, members, damage."""
+    return {
+        "corruption": faults.sometimes(0.3, faults.between(0.0, 0.05), 0.0),
+        "outbox_frames_max": faults.sometimes(0.2, faults.span(1, 4), 1000),
+        "clog_every": faults.rare(0.4, 200, 2000),
+        "clog_mean": faults.span(50, 1500) * MILLISECOND,
+        "swizzle": faults.sometimes(0.5, faults.between(0.0, 1.0), 0.0),
+        "ambush": faults.generator.choice((0.0, 0.3, 0.8)),
+        "slow_every": faults.rare(0.3, 300, 2000),
+        "slow_mean": faults.span(100, 1500) * MILLISECOND,
+        "slowness_max": faults.between(5, 300),
+        "clock_step_every": faults.rare(0.2, 300, 2000),
+        "clock_step_ms_max": faults.generator.choice((10, 300, 5000)),
+        "error_every": faults.rare(0.3, 300, 3000),
+        "full_errors": faults.sometimes(0.5, faults.between(0.0, 1.0), 0.0),
+        "stick_every": faults.rare(0.3, 300, 3000),
+        "stick_mean": faults.span(100, 3000) * MILLISECOND,
+        "flip_every": faults.rare(0.2, 500, 4000),
+        "rot_every": faults.rare(0.15, 500, 4000),
+        "lose_state_every": faults.rare(0.15, 500, 4000),
+        "wipe_every": faults.rare(0.15, 500, 4000),
+        "restore_every": faults.rare(0.2, 500, 4000),
+        "change_every": faults.rare(0.4, 300, 2500),
+        "core_first": faults.generator.random() < 0.5,
+    }
 
 
 def _draw_config(generator: random.Random) -> Config:

@@ -190,6 +190,20 @@ def repeated_requests(options: Options) -> Options:
     )
 
 
+def changing_members(options: Options) -> Options:
+    """Machines come and go all the time, and leaders with them."""
+    return replace(
+        quick_successions(options),
+        change_every=150 * MILLISECOND,
+        crash_every=600 * MILLISECOND,
+        partition_every=300 * MILLISECOND,
+        partition_mean=200 * MILLISECOND,
+        one_way=0.0,
+        reads=0.2,
+        safety=5 * SECOND,
+    )
+
+
 def lost_answers(options: Options) -> Options:
     """Clients are often not told, ask again, and some of their requests arrive twice."""
     return replace(
@@ -222,6 +236,7 @@ PROFILES = (
     late_votes,
     lost_answers,
     repeated_requests,
+    changing_members,
 )
 """All of them, for the command line and for the test that no sound cluster fails under any."""
 

@@ -65,6 +65,10 @@ class Simulation:
         self.cluster.start()
         self.nemesis.start()
         self.scheduler.run(until=self.options.safety)
+        self.end()
+
+    def end(self) -> None:
+        """The liveness phase and the judgement."""
         self.nemesis.stop()
         if self.options.core_first:
             self._live(self.nemesis.repair_core())

@@ -2,6 +2,9 @@
 
 import random
 
+import pytest
+
+from kvorum_server.storage.errors import EngineDamage
 from tests.simulator.engine import SimulatedEngine
 
 
@@ -70,3 +73,62 @@ def test_a_drop_is_lost_or_kept_as_a_whole() -> None:
         engine.crash()
         found.add(len(list(engine.scan(b"\x00", b"\xff"))))
     assert found == {0, 10}
+
+
+# --- Damage ---
+
+
+def rotten_engine() -> SimulatedEngine:
+    """Ten durable rows, none of which can be read."""
+    engine = SimulatedEngine(random.Random(1))
+    engine.write({b"\0\0\0\1" + bytes([name]): b"value" for name in range(10)})
+    engine.flush()
+    engine.rot(10)
+    return engine
+
+
+def test_rotten_rows_are_never_read_as_if_they_were_whole() -> None:
+    engine = rotten_engine()
+    readers = (
+        lambda: engine.get(b"\0\0\0\1\5"),
+        lambda: list(engine.scan(b"\0", b"\1")),
+        lambda: engine.snapshot().get(b"\0\0\0\1\5"),
+        lambda: list(engine.snapshot().scan(b"\0", b"\1")),
+    )
+    for read in readers:
+        with pytest.raises(EngineDamage, match="checksum mismatch") as damage:
+            read()
+        assert damage.value.is_rot
+
+
+def test_rot_survives_a_restart_and_ends_when_the_rows_are_replaced() -> None:
+    engine = rotten_engine()
+    engine.crash()
+    assert engine.is_rotten
+    engine.drop(1)
+    assert not engine.is_rotten
+    assert list(engine.scan(b"\0", b"\1")) == []
+
+
+def test_lost_files_leave_an_older_durable_state_or_none() -> None:
+    found = set()
+    for seed in range(20):
+        engine = SimulatedEngine(random.Random(seed))
+        for number in range(1, 6):
+            engine.write(batch(number))
+            engine.flush()
+            if number == 2:
+                engine.remember()
+        engine.lose()
+        found.add(last(engine))
+    assert found == {0, 2}
+
+
+def test_a_copy_holds_what_was_durable_and_goes_its_own_way() -> None:
+    engine = SimulatedEngine(random.Random(1))
+    engine.write(batch(1))
+    engine.flush()
+    engine.write(batch(2))
+    twin = engine.copy(random.Random(2))
+    engine.write(batch(3))
+    assert (last(twin), last(engine)) == (1, 3)

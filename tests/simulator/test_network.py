@@ -104,8 +104,76 @@ def test_a_split_separates_sides_and_leaves_each_side_whole() -> None:
     assert network.connected(1, 3)
 
 
+def test_a_clogged_link_stands_and_delivers_everything_at_once_in_the_end() -> None:
+    scheduler, network, arrivals = make()
+    network.clog(1, 2)
+    send_hundred(network)
+    network.send(2, 1, 21)
+    scheduler.run(until=SECOND)
+    assert arrivals == [(2, 1, 21)]
+    assert network.connected(1, 2)
+    assert network.on_the_way(1, 2) == 100
+    network.unclog(1, 2)
+    scheduler.run(until=SECOND + 1)
+    assert frames(arrivals) == [21, *range(100)]
+    assert network.on_the_way(1, 2) == 0
+
+
+def test_a_cut_takes_what_a_clog_has_held_back() -> None:
+    scheduler, network, arrivals = make()
+    network.clog(1, 2)
+    send_hundred(network)
+    scheduler.run(until=SECOND)
+    network.cut(1, 2)
+    network.calm()
+    scheduler.run(until=2 * SECOND)
+    assert arrivals == []
+
+
+def test_a_broken_stream_loses_what_is_on_its_way_and_nothing_more() -> None:
+    scheduler, network, arrivals = make()
+    send_hundred(network)
+    network.break_stream(1, 2)
+    network.send(1, 2, 100)
+    scheduler.run(until=SECOND)
+    assert frames(arrivals) == [100]
+
+
+def test_damaged_frames_go_to_those_who_know_what_damage_means() -> None:
+    damaged: list[int] = []
+    scheduler = Scheduler()
+    arrivals: list[int] = []
+    network: Network[int] = Network(
+        scheduler,
+        random.Random(1),
+        lambda source, target, frame: arrivals.append(frame),
+        delay_min=10,
+        delay_mean=1000,
+        corruption=0.3,
+        damaged=lambda source, target, frame: damaged.append(frame),
+    )
+    send_hundred(network)
+    scheduler.run(until=SECOND)
+    assert 15 < len(damaged) < 50
+    assert sorted([*arrivals, *damaged]) == list(range(100))
+    assert network.statistics.damaged == len(damaged)
+
+
+def test_a_part_of_the_network_is_mended_alone() -> None:
+    _, network, _ = make()
+    network.split((1,), (2, 3))
+    network.clog(2, 3)
+    network.mend_among((1, 2))
+    assert network.connected(1, 2)
+    assert not network.connected(1, 3)
+    assert network.is_clogged(2, 3)
+    network.mend_among((2, 3))
+    assert not network.is_clogged(2, 3)
+
+
 def test_a_calm_network_has_no_faults_left() -> None:
     scheduler, network, arrivals = make(loss=1.0, duplication=1.0, reordering=1.0)
+    network.corruption = 1.0
     network.split((1,), (2,))
     network.calm()
     send_hundred(network)
