@@ -141,13 +141,13 @@ class Cluster:
         """What an empty disk begins with."""
         return self._generator.getrandbits(63) | 1
 
-    def point_addresses_at(self, nodes: Sequence[Node]) -> None:
-        """Lets every address lead to one of these nodes, to its own where that is among them.
+    def point_addresses_at(self, nodes: Sequence[Node], others: Sequence[Node]) -> None:
+        """Lets every address lead to its own node if it is among these, else to one of the others.
 
         A client may have been told the address of a single machine. If that one is gone, nothing
         that it does helps, and somebody has to give the name to another machine.
         """
-        spare = itertools.cycle(node for node in nodes if node in self.members)
+        spare = itertools.cycle(others)
         own = {node.address: node for node in nodes}
         for address, number in list(self._world.endpoints.items()):
             node = own.get(address) or next(spare)

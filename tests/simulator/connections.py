@@ -174,6 +174,9 @@ class Connections:
         refusals = [self._judge(other, one), self._judge(one, other)]
         stands = not any(refusals) and self._may_exchange(one, other)
         self._introduced[pair] = Introduction(lives, stands, self.scheduler.now + RETRY)
+        if stands:
+            for node, peer in ((one, other), (other, one)):
+                self.scheduler.after(self.generator.randrange(REDIAL), self._noticer(node, peer))
         for node, peer, refusal in ((one, other, refusals[0]), (other, one, refusals[1])):
             if refusal is not None:
                 self._send_away(node, peer, refusal)

@@ -92,10 +92,9 @@ class Nemesis:
         cluster.network.mend_among(inside)
         for node in core:
             self._mend(node)
-        for node in cluster.machines:
-            if node not in core:
-                self._leave_out(node, inside)
-        cluster.point_addresses_at(core)
+        outside = [node for node in cluster.machines if node not in core]
+        answering = [node for node in outside if self._leave_out(node, inside) == "stuck"]
+        cluster.point_addresses_at([*core, *answering], core)
         cluster.connections.links_changed()
         return core
 
@@ -112,8 +111,9 @@ class Nemesis:
                 core = without
         return core
 
-    def _leave_out(self, node: Node, inside: Sequence[int]) -> None:
+    def _leave_out(self, node: Node, inside: Sequence[int]) -> str:
         """A node outside is heard by all of the core or by nobody there, and hears all or nobody.
+        What has become of it.
 
         Raft promises no more: a leader that works, and that a quorum hears, stays one although
         others of that quorum cannot reach it.
@@ -140,6 +140,7 @@ class Nemesis:
                     network.cut(node.number, endpoint)
             case _:
                 network.split([node.number], inside)
+        return fate
 
     def repair(self) -> None:
         """Everything works again: all machines run, all links are mended, the network is calm."""
@@ -150,9 +151,8 @@ class Nemesis:
         self._cluster.end_copies()
         for node in self._cluster.machines:
             self._mend(node)
-        self._cluster.point_addresses_at(
-            [node for node in self._cluster.machines if not node.was_removed]
-        )
+        machines = [node for node in self._cluster.machines if not node.was_removed]
+        self._cluster.point_addresses_at(machines, self._cluster.members)
         self._cluster.connections.links_changed()
 
     def _mend(self, node: Node) -> None:

@@ -277,7 +277,7 @@ def _draw_config(generator: random.Random) -> Config:
         session_idle_ms=tight(usual.session_idle_ms, (2000, 10_000)),
         session_window=tight(usual.session_window, (8, 64)),
         session_bytes_max=tight(usual.session_bytes_max, (2000, 20_000)),
-        sessions_max=tight(usual.sessions_max, (16, 1000)),
+        sessions_max=tight(usual.sessions_max, (100, 1000)),
         log_bytes_max=tight(usual.log_bytes_max, (2 * KIB, 20 * KIB)),
         log_inflight_bytes_max=tight(usual.log_inflight_bytes_max, (1, 2 * KIB)),
         log_tail_entries=tight(usual.log_tail_entries, (0, 1, 10)),
