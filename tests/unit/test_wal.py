@@ -1,6 +1,7 @@
 """The write-ahead log: nothing durable is forgotten and nothing torn is believed."""
 
 import copy
+import errno
 from pathlib import Path
 from random import Random
 
@@ -380,3 +381,26 @@ def test_only_a_recovery_replaces_the_birth_certificate() -> None:
     log.close()
     _, recovered = opened(disk)
     assert recovered.bootstrap == b"new"
+
+
+@pytest.mark.parametrize("operation", ["write", "rename", "sync directory"])
+def test_a_segment_that_finds_no_room_half_way_can_be_tried_again(operation: str) -> None:
+    """File systems that copy on write may be full after they have promised the blocks."""
+    disk = simulated()
+    log = log_of_one_group(disk)
+    struck: list[str] = []
+
+    def strike(name: str) -> None:
+        is_new = any(known.endswith(".new") for known in disk.names())
+        if name == operation and (is_new or operation != "write") and not struck:
+            struck.append(name)
+            raise DiskFull(errno.ENOSPC, "no space left")
+
+    disk.interrupt = strike
+    for index in range(1, 200):
+        persisted(log, entries(index, index))
+    assert struck
+    assert log.reserve_ok
+    log.close()
+    _, recovered = opened(disk)
+    assert indexes(recovered)[-1] == 199

@@ -342,11 +342,18 @@ class WriteAheadLog:
     def _allocate(self, number: int, size_bytes: int) -> SegmentFile:
         """A new segment of zeros; name and blocks are durable before anything relies on them."""
         name = segment_name(number)
-        file = self._disk.create(name + TEMPORARY_SUFFIX, size_bytes)
-        file.write(0, encode_prefix(number, size_bytes))
-        file.sync()
-        self._disk.rename(name + TEMPORARY_SUFFIX, name)
-        self._disk.sync_directory()
+        temporary = name + TEMPORARY_SUFFIX
+        try:
+            file = self._disk.create(temporary, size_bytes)
+            file.write(0, encode_prefix(number, size_bytes))
+            file.sync()
+            self._disk.rename(temporary, name)
+            self._disk.sync_directory()
+        except DiskFull:
+            # With blocks reserved, the directory may still find no room: leave the name free.
+            if temporary in self._disk.names():
+                self._disk.remove(temporary)
+            raise
         self._disk_bytes += size_bytes
         return SegmentFile(number, file, size_bytes)
 
