@@ -6,7 +6,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PeerHello(_message.Message):
-    __slots__ = ("wire_version_min", "wire_version_max", "cluster_id", "identity", "boot", "supported_level", "name", "initial_cluster_hash", "fresh", "process", "address", "joining", "log_end")
+    __slots__ = ("wire_version_min", "wire_version_max", "cluster_id", "identity", "boot", "supported_level", "name", "initial_cluster_hash", "fresh", "process", "address", "joining", "log_end", "recovered_end")
     WIRE_VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
     WIRE_VERSION_MAX_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class PeerHello(_message.Message):
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     JOINING_FIELD_NUMBER: _ClassVar[int]
     LOG_END_FIELD_NUMBER: _ClassVar[int]
+    RECOVERED_END_FIELD_NUMBER: _ClassVar[int]
     wire_version_min: int
     wire_version_max: int
     cluster_id: bytes
@@ -33,7 +34,8 @@ class PeerHello(_message.Message):
     address: str
     joining: bool
     log_end: LogPosition
-    def __init__(self, wire_version_min: _Optional[int] = ..., wire_version_max: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., identity: _Optional[int] = ..., boot: _Optional[int] = ..., supported_level: _Optional[int] = ..., name: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., fresh: bool = ..., process: _Optional[int] = ..., address: _Optional[str] = ..., joining: bool = ..., log_end: _Optional[_Union[LogPosition, _Mapping]] = ...) -> None: ...
+    recovered_end: LogPosition
+    def __init__(self, wire_version_min: _Optional[int] = ..., wire_version_max: _Optional[int] = ..., cluster_id: _Optional[bytes] = ..., identity: _Optional[int] = ..., boot: _Optional[int] = ..., supported_level: _Optional[int] = ..., name: _Optional[str] = ..., initial_cluster_hash: _Optional[bytes] = ..., fresh: bool = ..., process: _Optional[int] = ..., address: _Optional[str] = ..., joining: bool = ..., log_end: _Optional[_Union[LogPosition, _Mapping]] = ..., recovered_end: _Optional[_Union[LogPosition, _Mapping]] = ...) -> None: ...
 
 class LogPosition(_message.Message):
     __slots__ = ("segment", "offset")
@@ -81,18 +83,20 @@ class InitialMember(_message.Message):
     def __init__(self, identity: _Optional[int] = ..., name: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
 class PeerFrame(_message.Message):
-    __slots__ = ("hello", "bootstrap", "envelopes", "members", "log_end")
+    __slots__ = ("hello", "bootstrap", "envelopes", "members", "log_end", "refusal")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BOOTSTRAP_FIELD_NUMBER: _ClassVar[int]
     ENVELOPES_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     LOG_END_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
     hello: PeerHello
     bootstrap: Bootstrap
     envelopes: _containers.RepeatedCompositeFieldContainer[Envelope]
     members: _containers.RepeatedCompositeFieldContainer[InitialMember]
     log_end: LogPosition
-    def __init__(self, hello: _Optional[_Union[PeerHello, _Mapping]] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., envelopes: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., members: _Optional[_Iterable[_Union[InitialMember, _Mapping]]] = ..., log_end: _Optional[_Union[LogPosition, _Mapping]] = ...) -> None: ...
+    refusal: str
+    def __init__(self, hello: _Optional[_Union[PeerHello, _Mapping]] = ..., bootstrap: _Optional[_Union[Bootstrap, _Mapping]] = ..., envelopes: _Optional[_Iterable[_Union[Envelope, _Mapping]]] = ..., members: _Optional[_Iterable[_Union[InitialMember, _Mapping]]] = ..., log_end: _Optional[_Union[LogPosition, _Mapping]] = ..., refusal: _Optional[str] = ...) -> None: ...
 
 class Envelope(_message.Message):
     __slots__ = ("group", "source_replica", "target_replica", "pre_vote_request", "pre_vote_response", "vote_request", "vote_response", "append_request", "append_response", "heartbeat_request", "heartbeat_response", "timeout_now", "farewell", "snapshot_chunk", "snapshot_response", "replica_removed", "group_call", "state_hash", "state_damage", "snapshot_wanted")

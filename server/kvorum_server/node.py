@@ -143,6 +143,7 @@ class Node:
         )
         resources.callback(opened.close)
         self.wal, self.disk, recovered = opened.log, opened.disk, opened.recovered
+        self._recovered_end = recovered.end
         if opened.damage is not None:
             self._log.error("quarantined", damage=opened.damage.found, moved_to=str(opened.place))
         if must_join(self.config.data, recovered):
@@ -347,7 +348,8 @@ class Node:
             initial_cluster_hash=self.initial_cluster.hash if self.initial_cluster else b"",
             bootstrap=self.host.bootstrap if self.host.is_certified else None,
             process=self._process,
-            log_end=(self.wal.durable_end.segment, self.wal.durable_end.offset),
+            log_end=self.wal.durable_end,
+            recovered_end=self._recovered_end,
             address=self.config.listen,
             joining=bool(self.joins),
             members=self.host.directory.contacts(),

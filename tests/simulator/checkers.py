@@ -206,13 +206,16 @@ class Checkers:
     def _holds(self, node: NodeId, group: GroupId, term: int, index: int) -> bool:
         """Whether what the node has at an index is durable there.
 
-        If this turn has ended the term of the promise, it may have replaced the entry as well: the
-        promise speaks of the log before, which is the one that is durable still.
+        If this turn has ended the term of the promise, it may have replaced the entry as well, and
+        it may have retired the whole replica: the promise speaks of the log before, which is the
+        one that is durable still.
         """
         shadow = self.nodes[node]
         durable, current = shadow.durable.get(group), shadow.current.get(group)
-        if durable is None or current is None or index > durable.last:
+        if durable is None or index > durable.last:
             return False
+        if current is None:
+            return index < durable.start or durable.entry(index).term <= term
         if index < max(durable.start, current.start):
             return True
         if index <= current.last and durable.chain(index) == current.chain(index):
@@ -448,8 +451,8 @@ def _majorities_meet(before: Configuration, after: Configuration) -> bool:
     >>> three, four = Configuration.initial((1, 2, 3)), Configuration.initial((1, 2, 3, 4))
     >>> _majorities_meet(three, four)
     True
-    >>> swapped = Configuration((1, 2, 4), (), (), (), 5)
-    >>> joint = replace(swapped, outgoing=(1, 2, 3))
+    >>> swapped = Configuration((1, 2, 4), (), (), (), next_replica=5)
+    >>> joint = Configuration((1, 2, 4), (1, 2, 3), (), (), next_replica=5)
     >>> _majorities_meet(three, swapped), _majorities_meet(three, joint)
     (False, True)
     """

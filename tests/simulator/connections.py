@@ -241,8 +241,6 @@ class Connections:
         require(not wrong, f"{peer.name} refuses the member {node.name}: {refusal}")
         assert node.host is not None
         is_fresh = node.host.bootstrap is None
-        if not is_fresh and node.identity > peer.identity:
-            return  # It was dialled, and the stream just ended.
         node.refused_by.add(peer.name)
         others = len(hello_of(node).members or node.world.bootstrap.members) - 1
         if is_fresh or len(node.refused_by) * 2 > others:
@@ -296,6 +294,7 @@ class Connections:
 def hello_of(node: Node) -> Self:
     """How a running process introduces itself to its peers."""
     assert node.host is not None
+    assert node.recovered is not None
     catalog = node.host.directory.catalog
     roster = None if catalog is None else catalog.roster
     return Self(
@@ -307,6 +306,7 @@ def hello_of(node: Node) -> Self:
         bootstrap=node.host.bootstrap if node.host.is_certified else None,
         process=node.process,
         log_end=node.log_end,
+        recovered_end=node.recovered.end,
         address=node.address,
         joining=node.is_joining,
         members=node.host.directory.contacts(),

@@ -13,8 +13,8 @@ is interrupted has happened up to some byte. A sync that fails forgets, like Lin
 were dirty: the next one succeeds and writes nothing, and what processes see of these pages may be
 the old content. ``fail_next_sync`` is the short form for tests; there, processes go on to see the
 new content. ``flip`` turns one bit of what is stored; ``damaged`` tells whether a flipped file is
-still there; ``copy`` is what a backup of the machine would hold. Everything is a function of the
-random source given.
+still there; ``copy`` is what a backup of the machine would hold; ``open_files`` counts what was
+opened since the last crash and not closed. Everything is a function of the random source given.
 """
 
 import errno
@@ -80,6 +80,7 @@ class SimulatedFile:
         self._node = node
         self._generation = disk.generation
         self._closed = False
+        disk.open_files += 1
 
     def write(self, offset: int, data: bytes) -> None:
         """Visible at once, durable after ``sync``."""
@@ -122,6 +123,8 @@ class SimulatedFile:
 
     def close(self) -> None:
         """Idempotent, like the real one; a file may also be closed after a crash."""
+        if not self._closed and self._generation == self._disk.generation:
+            self._disk.open_files -= 1
         self._closed = True
 
     def _check_open(self) -> None:
@@ -146,6 +149,7 @@ class SimulatedDisk:
         self.fail_next_sync = False
         self.generation = 0
         self.syncs = 0
+        self.open_files = 0
         self.interrupt: Interrupt = _let_it_happen
         self._names: dict[str, _Node] = {}
         self._durable_names: dict[str, _Node] = {}
@@ -218,6 +222,7 @@ class SimulatedDisk:
         self._changes.clear()
         self.fail_next_sync = False
         self.generation += 1
+        self.open_files = 0
 
     def flip(self, name: str, offset: int, bit: int = 0) -> None:
         """Turns one bit of a file, for readers and on the medium."""

@@ -27,9 +27,6 @@ from tests.simulator.node import Node
 from tests.simulator.rhythm import Rhythm
 from tests.simulator.world import Ambush
 
-START_BYTES = 200
-"""More than what a start writes to a log."""
-
 STEPS_MAX = 30
 """An ambush strikes within so many steps of a machine."""
 
@@ -210,18 +207,14 @@ class DiskFaults:
                 self._cluster.connections.introduce(copy, peer)
 
     def _is_known_better(self, node: Node) -> bool:
-        """Whether all peers know of more than the copy of the node has, once it has started."""
+        """Whether all peers know of more than the copy of the node has."""
         backup = self._backups.get(node.number)
         if backup is None or node.host is None or not node.host.is_certified:
             return False
-        segment, offset = backup.log_end
-        started = Position(segment, offset + START_BYTES)
-        if started.offset > self._options.config.segment_bytes:
-            started = Position(segment + 1, self._options.config.segment_bytes)
         peers = [peer for peer in self._cluster.members if peer is not node]
         return bool(peers) and all(
             peer.alive
             and (hello := peer.hellos.get(node.identity)) is not None
-            and (hello.boot > backup.boot or peer.reached[node.identity] > started)
+            and (hello.boot > backup.boot or peer.reached[node.identity] > backup.log_end)
             for peer in peers
         )

@@ -20,6 +20,7 @@ from kvorum_server.storage.record import (
     SnapshotInstalled,
 )
 from kvorum_server.storage.recovery import Recovered, RecoveredReplica
+from kvorum_server.storage.segment import Position
 from kvorum_server.types import (
     AppendResponse,
     Configuration,
@@ -58,6 +59,7 @@ def recovered(identity: int, *replicas: RecoveredReplica) -> Recovered:
         bootstrap=None,
         retired={},
         replicas={replica.group: replica for replica in replicas},
+        end=Position(1, 64),
     )
 
 
@@ -225,6 +227,16 @@ def test_an_acknowledgement_of_what_was_replaced_meanwhile() -> None:
     cluster.append(2, EntriesAppended(GROUP, 2, (entry(1, term=2),)))
     with pytest.raises(Violation, match="before it was durable"):
         cluster.send(2, AppendResponse(2, True, matched_index=1))
+
+
+def test_a_promise_may_leave_with_the_turn_that_retires_its_replica() -> None:
+    """It speaks of the log that is still there, and of no more than that log holds."""
+    cluster = Cluster()
+    cluster.log(2, entry(1))
+    cluster.append(2, ReplicaRetired(GROUP, 2))
+    cluster.send(2, AppendResponse(1, True, matched_index=1))
+    with pytest.raises(Violation, match="acknowledged entry 2 before it was durable"):
+        cluster.send(2, AppendResponse(1, True, matched_index=2))
 
 
 def test_one_entry_with_two_contents() -> None:

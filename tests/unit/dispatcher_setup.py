@@ -9,6 +9,7 @@ from typing import Any
 
 from kvorum._call import CommandCall, Outcome, QueryCall
 from kvorum._dispatch import Dispatcher
+from kvorum._errors import KvorumError
 from kvorum._link import Link
 from kvorum._results import GET, INCREMENT, PUT, Decoder
 from kvorum_proto import command_pb2 as wire
@@ -53,6 +54,18 @@ class Request:
         if isinstance(self.message, wire.Submission):
             return str(self.message.WhichOneof("command"))
         return str(self.message.WhichOneof("query"))
+
+
+def error_of(outcome: Outcome) -> KvorumError:
+    """The error that a call ended with."""
+    assert outcome.error is not None, "the call has not failed"
+    return outcome.error
+
+
+def submission_of(request: Request) -> wire.Submission:
+    """The command that a node received."""
+    assert isinstance(request.message, wire.Submission)
+    return request.message
 
 
 class Setup:

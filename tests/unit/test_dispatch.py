@@ -1,12 +1,14 @@
-"""The life of calls, told one situation at a time, with the test as cluster, network and clock."""
+"""The life of calls, told one situation at a time, with the test as cluster, network and clock.
+
+This story follows a call to the node that can serve it, through what goes wrong on the way, to what
+its caller is told. ``test_dispatch_sessions.py`` tells of the session that a write belongs to.
+"""
 
 import pytest
 
-from kvorum._call import Outcome
 from kvorum._dispatch import (
     PENDING_CALLS_MAX,
     REQUEST_BYTES_MAX,
-    SILENCE_SECONDS,
     ProtocolViolation,
 )
 from kvorum._errors import (
@@ -24,19 +26,15 @@ from kvorum._errors import (
 from kvorum._types import PutResult
 from kvorum_proto import command_pb2 as wire
 from kvorum_proto.kv_pb2 import Replies, ServerFrame
-from tests.unit.dispatcher_setup import SESSION, Request, Setup, done, refusal
-
-
-def error_of(outcome: Outcome) -> KvorumError:
-    """The error that a call ended with."""
-    assert outcome.error is not None, "the call has not failed"
-    return outcome.error
-
-
-def submission_of(request: Request) -> wire.Submission:
-    """The command that a node received."""
-    assert isinstance(request.message, wire.Submission)
-    return request.message
+from tests.unit.dispatcher_setup import (
+    SESSION,
+    Request,
+    Setup,
+    done,
+    error_of,
+    refusal,
+    submission_of,
+)
 
 
 def test_the_first_put_opens_a_stream_then_a_session_then_is_sent() -> None:
@@ -66,21 +64,6 @@ def test_calls_of_one_pass_share_a_frame_and_reads_do_not_wait_for_the_session()
     setup.answer(first[0], SESSION)
     frames = list(setup.dispatcher.flush(setup.now))
     assert len(frames) == 1
-
-
-def test_acknowledged_below_follows_the_oldest_unanswered_call() -> None:
-    setup = Setup()
-    setup.put("a")
-    setup.put("b")
-    first, second = setup.start()
-    setup.answer(second, done())
-    setup.put("c")
-    (third,) = setup.flush()
-    assert submission_of(third).acknowledged_below == 1, "the first is still wanted"
-    setup.answer(first, done())
-    setup.put("d")
-    (fourth,) = setup.flush()
-    assert submission_of(fourth).acknowledged_below == 3
 
 
 def test_a_follower_that_knows_the_leader_is_believed_at_once() -> None:
@@ -272,69 +255,6 @@ def test_dialling_a_dead_cluster_slows_down() -> None:
     assert 30 < attempts < 100, "three endpoints, up to one a second each, quicker at first"
 
 
-def test_a_full_session_does_not_make_certain_what_another_copy_left_open() -> None:
-    """Its refusal is not stored: when older answers are acknowledged, the other copy is applied."""
-    setup = Setup()
-    outcome, alone = setup.put("a"), setup.put("b")
-    _, second = setup.start()
-    setup.answer(second, refusal(wire.LIMIT_EXCEEDED))
-    assert isinstance(error_of(alone), LimitExceeded), "there is no other copy of this one"
-    setup.pass_time(SILENCE_SECONDS + 0.1)
-    setup.open(setup.dialled.pop())
-    (copy,) = setup.flush()
-    setup.answer(copy, refusal(wire.LIMIT_EXCEEDED))
-    assert isinstance(error_of(outcome), UnknownOutcome)
-
-
-def test_an_expired_session_leaves_sent_writes_unknown_and_unsent_ones_alone() -> None:
-    setup = Setup()
-    sent = [setup.put("a"), setup.put("b")]
-    first, second = setup.start()
-    setup.answer(second, refusal(wire.BUSY))
-    unsent = setup.put("c")
-    setup.answer(first, refusal(wire.SESSION_EXPIRED))
-    assert isinstance(error_of(sent[0]), UnknownOutcome)
-    assert not sent[1].done(), "it was refused, so it was never in the log"
-    assert not unsent.done()
-    requests = setup.pass_time(0.05)
-    assert [request.command for request in requests] == ["session_open"]
-    setup.answer(requests[0], SESSION)
-    again = setup.flush()
-    assert [submission_of(request).put.key for request in again] == [b"b", b"c"]
-    assert [submission_of(request).sequence for request in again] == [1, 2]
-
-
-def test_a_session_is_retired_at_half_its_idle_time() -> None:
-    setup = Setup()
-    setup.put()
-    (request,) = setup.start()
-    setup.answer(request, done())
-    setup.now += 299
-    setup.put()
-    (request,) = setup.flush()
-    assert request.command == "put"
-    setup.answer(request, done())
-    setup.now += 301
-    setup.put()
-    (request,) = setup.flush()
-    assert request.command == "session_open"
-
-
-def test_reading_does_not_keep_a_session_alive() -> None:
-    setup = Setup()
-    setup.put()
-    (request,) = setup.start()
-    setup.answer(request, done())
-    for _ in range(4):
-        setup.now += 100
-        setup.get()
-        (request,) = setup.flush()
-        setup.answer(request, wire.Result(get=wire.GetResult()))
-    setup.put()
-    (request,) = setup.flush()
-    assert request.command == "session_open"
-
-
 def test_one_frame_may_answer_calls_of_several_routes() -> None:
     setup = Setup()
     fresh, stale = setup.get(), setup.get(stale=True)
@@ -364,40 +284,6 @@ def test_after_a_wrong_cluster_new_calls_fail_at_once() -> None:
         setup.pass_time(0.05)
     with pytest.raises(WrongCluster, match="check the endpoints"):
         setup.put()
-
-
-def test_the_window_holds_calls_back() -> None:
-    setup = Setup()
-    for number in range(5000):
-        setup.put(str(number))
-    requests = setup.start()
-    assert len(requests) == 4096
-    setup.answer(requests[1], done())
-    assert setup.flush() == [], "the oldest is still wanted"
-    setup.answer(requests[0], done())
-    assert len(setup.flush()) == 2
-
-
-def test_giving_up_the_oldest_call_opens_the_window() -> None:
-    setup = Setup()
-    setup.put("a")
-    setup.start()
-    (call,) = list(setup.dispatcher._live)
-    setup.dispatcher.give_up(call)
-    setup.put("b")
-    (request,) = setup.flush()
-    assert submission_of(request).acknowledged_below == 2, "a late copy can no longer be applied"
-
-
-def test_without_sessions_a_lost_write_is_unknown_and_a_refused_one_is_repeated() -> None:
-    setup = Setup(sessions=False)
-    outcome = setup.put()
-    (request,) = setup.connect()
-    assert submission_of(request).session == 0
-    setup.answer(request, refusal(wire.NOT_LEADER))
-    (again,) = setup.pass_time(0.1) or setup.connect()
-    setup.break_link(again.address)
-    assert isinstance(error_of(outcome), UnknownOutcome)
 
 
 def test_a_final_refusal_ends_the_call() -> None:
@@ -496,11 +382,3 @@ def test_an_answer_that_nobody_asked_for_ends_the_stream() -> None:
     (request,) = setup.start()
     with pytest.raises(ProtocolViolation):
         setup.answer(Request(request.address, 999, request.message), done())
-
-
-def test_when_no_session_can_be_had_the_waiting_writes_are_told() -> None:
-    setup = Setup()
-    outcome = setup.put()
-    (opening,) = setup.connect()
-    setup.answer(opening, refusal(wire.LIMIT_EXCEEDED))
-    assert isinstance(error_of(outcome), LimitExceeded)

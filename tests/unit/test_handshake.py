@@ -26,7 +26,7 @@ def hello(own: Self = MEMBER, **changes: object) -> PeerHello:
     said = node.hello()
     for name, value in changes.items():
         if isinstance(value, LogPosition):
-            said.log_end.CopyFrom(value)
+            getattr(said, name).CopyFrom(value)
         else:
             setattr(said, name, value)
     return said
@@ -68,16 +68,21 @@ def test_a_refusal_says_what_to_do(own: Self, said: PeerHello, reason: str) -> N
 def test_an_old_copy_of_a_directory_is_known_by_the_end_of_its_log() -> None:
     """A copy taken in the present life of the node starts like any restart, one boot later."""
     known = hello(boot=5, process=77)
-    restarted = hello(boot=6, process=78, log_end=LogPosition(segment=3, offset=900))
+    end = LogPosition(segment=3, offset=900)
+    restarted = hello(boot=6, process=78, recovered_end=end)
     judge(MEMBER, restarted, known, reached=(3, 800))
     for reached in ((3, 901), (4, 16)):
         with pytest.raises(Refused, match=r"n2 is an old copy.*`kvorum member replace n2`"):
             judge(MEMBER, restarted, known, reached)
+    further = LogPosition(segment=9, offset=16)
+    has_grown = hello(boot=6, process=78, recovered_end=end, log_end=further)
+    with pytest.raises(Refused, match="is an old copy"):
+        judge(MEMBER, has_grown, known, reached=(4, 16))
 
 
 def test_a_late_hello_of_the_same_process_is_no_old_copy() -> None:
-    """Two streams stand for a moment: the second hello was written before the first one's news."""
-    known = hello(boot=5, process=77, log_end=LogPosition(segment=1, offset=100))
+    """It says hello again after its log has grown beyond what it found when it started."""
+    known = hello(boot=5, process=77, recovered_end=LogPosition(segment=1, offset=100))
     judge(MEMBER, known, known, reached=(1, 900))
     with pytest.raises(Refused, match="is an old copy"):
         judge(MEMBER, hello(boot=6, process=78), known, reached=(1, 900))

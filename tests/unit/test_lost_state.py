@@ -15,6 +15,7 @@ from kvorum_server.storage.record import (
     StateRebuilt,
 )
 from kvorum_server.storage.recovery import Recovered, RecoveredReplica
+from kvorum_server.storage.segment import Position
 from kvorum_server.types import Configuration, Entry, EntryKind, HardState, SnapshotMeta
 
 TRIO = Configuration.initial((11, 22, 33))
@@ -115,7 +116,7 @@ def test_only_a_cut_log_without_other_voters_cannot_be_replaced() -> None:
 
 
 def test_without_states_only_the_rows_are_forgotten() -> None:
-    recovered = Recovered(11, 2, b"", {1: replica(4)}, {}, 0, fresh=False)
+    recovered = Recovered(11, 2, b"", {1: replica(4)}, {}, 0, fresh=False, end=Position(1, 64))
     lost = without_states(recovered).replicas[1]
     assert lost.state_lost
     assert lost.entries == recovered.replicas[1].entries

@@ -304,13 +304,15 @@ def test_an_old_copy_that_comes_back_is_sent_away() -> None:
             copied.peers.tell_log_end()
             await until(lambda: witness.peers._reached[2] == (4, 400), "it was told")
             await copied.stop()
-            copied.myself = dataclasses.replace(copied.myself, boot=2, log_end=(3, 900))
+            copied.myself = dataclasses.replace(copied.myself, boot=2, recovered_end=(3, 900))
             await copied.start()
             await until(
                 lambda: any("n1 is an old copy" in line for line in witness.log.lines),
                 "it is refused",
             )
             assert witness.events.count(PeerConnected(2)) == 1, "the copy is not let in"
+            await until(lambda: bool(copied.sent_away), "it is told, though it does not dial")
+            assert "n1 is an old copy" in copied.sent_away[0]
 
     asyncio.run(story())
 

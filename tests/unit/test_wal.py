@@ -49,11 +49,11 @@ from tests.unit.wal_setup import (
 def test_an_empty_directory_gets_an_identity_and_keeps_it() -> None:
     disk = simulated()
     log, first = opened(disk)
-    assert first == Recovered(IDENTITY, 1, None, {}, {}, 0, fresh=True)
+    assert first == Recovered(IDENTITY, 1, None, {}, {}, 0, fresh=True, end=first.end)
     log.close()
     disk.crash()
     _, second = opened(disk)
-    assert second == Recovered(IDENTITY, 2, None, {}, {}, 0, fresh=False)
+    assert second == Recovered(IDENTITY, 2, None, {}, {}, 0, fresh=False, end=second.end)
 
 
 def test_each_start_is_counted_before_it_is_told() -> None:

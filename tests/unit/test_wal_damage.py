@@ -1,12 +1,16 @@
 """Damage of the write-ahead log: what was promised and is gone is told, the rest is cut."""
 
+import contextlib
 import copy
+import errno
+from collections.abc import Callable
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kvorum_server.storage.errors import NewerFormat, WalDamage
+from kvorum_server.storage.disk import DiskFull
+from kvorum_server.storage.errors import DiskFailure, NewerFormat, WalDamage
 from kvorum_server.storage.record import frame_of
 from kvorum_server.storage.segment import (
     FORMAT,
@@ -163,6 +167,64 @@ def test_a_segment_that_begins_with_a_state_of_its_own_is_damage() -> None:
     disk.open(name).write(PREFIX_BYTES, forged)
     with pytest.raises(WalDamage, match="a state that its predecessors do not give"):
         opened(disk)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_damaged_segment_leaves_no_file_open(number: int) -> None:
+    disk = simulated()
+    log_with_claims(disk)
+    disk.flip(segment_name(number), PREFIX_BYTES)
+    with pytest.raises(WalDamage):
+        opened(disk)
+    assert disk.open_files == 0
+
+
+def test_missing_entries_leave_no_file_open() -> None:
+    disk = simulated()
+    log_with_claims(disk)
+    disk.remove(segment_name(1))
+    with pytest.raises(WalDamage, match="are missing"):
+        opened(disk)
+    assert disk.open_files == 0
+
+
+def torn_log() -> SimulatedDisk:
+    """A log whose tail has to be cut: the last write is torn, and a spare is not blank."""
+    disk = simulated()
+    end = log_with_claims(disk)
+    disk.flip(segment_name(end.segment), end.offset)
+    disk.flip(segment_name(end.segment + 1), PREFIX_BYTES)
+    return disk
+
+
+def started(disk: SimulatedDisk, error: OSError, *, fails_at: int) -> int:
+    """Opens and closes the log of a disk one of whose operations fails; how many there were."""
+    operations = 0
+
+    def strike(_: str) -> None:
+        nonlocal operations
+        operations += 1
+        if operations == fails_at:
+            raise error
+
+    disk.interrupt = strike
+    with contextlib.suppress(DiskFull, DiskFailure):
+        log, _ = opened(disk)
+        log.close()
+    return operations
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken"), DiskFull(errno.ENOSPC, "full")])
+@pytest.mark.parametrize("made", [simulated, torn_log])
+def test_a_disk_that_fails_at_any_moment_of_a_start_leaves_no_file_open(
+    made: Callable[[], SimulatedDisk], error: OSError
+) -> None:
+    operations = started(made(), error, fails_at=0)
+    assert operations > 10
+    for number in range(1, operations + 1):
+        disk = made()
+        assert started(disk, error, fails_at=number) >= number
+        assert disk.open_files == 0, f"operation {number} of {operations}"
 
 
 def test_the_message_of_damage_is_one_line_with_file_place_and_remedy() -> None:

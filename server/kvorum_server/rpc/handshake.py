@@ -8,8 +8,9 @@ it and goes on, so that no stranger can stop a healthy member.
 A data directory counts its starts and every process draws a number, so that two processes on copies
 of one directory are told apart as soon as one peer has heard both. Nodes also tell each other how
 far their logs are durable, in the hello and once a second while they grow: a directory that comes
-back and ends before that is an old copy, with votes and entries missing, and is not let in. Peers
-keep this in memory: they recognise a copy as long as they live, not after a restart of their own.
+back and ended before that when it was opened is an old copy, with votes and entries missing, and is
+not let in, whatever it writes from then on. Peers keep this in memory: they recognise a copy as
+long as they live, not after a restart of their own.
 
 The certificate that a fresh node takes over is made once, by the first-named initial node, when
 all have reported (see ``placement/bootstrap.py``).
@@ -46,6 +47,8 @@ class Self:
     """Drawn anew at every start."""
     log_end: tuple[int, int] = (0, 0)
     """Segment and offset up to which its write-ahead log is durable."""
+    recovered_end: tuple[int, int] = (0, 0)
+    """Where the log ended when the process opened it."""
     address: str = ""
     joining: bool = False
     """Whether it was started to join a running cluster."""
@@ -72,6 +75,9 @@ class Self:
             address=self.address,
             joining=self.joining,
             log_end=LogPosition(segment=self.log_end[0], offset=self.log_end[1]),
+            recovered_end=LogPosition(
+                segment=self.recovered_end[0], offset=self.recovered_end[1]
+            ),
         )
 
 
@@ -119,9 +125,9 @@ def judge(
             f"another process runs with the identity of {other.name}: one data directory is an old "
             "or second copy of the other; stop one of them and remove its copy"
         )
-    # The hello of a second stream may be older than what the first one has said meanwhile.
+    # A process that was let in has written more since than what it began with.
     is_known = before is not None and (before.boot, before.process) == (other.boot, other.process)
-    if position(other.log_end) < reached and not is_known:
+    if position(other.recovered_end) < reached and not is_known:
         raise Refused(
             f"the data directory of {other.name} is an old copy: its log ends before what "
             f"{other.name} had made durable, so it may have forgotten votes and entries; give it "

@@ -18,8 +18,9 @@ learns it as long as one that knows it lives.
 """
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Protocol
 
 import grpc
@@ -62,6 +63,7 @@ FRAME_BYTES_MAX = 1024 * 1024
 PEER_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 RETRY_SECONDS_MAX = 0.4
 ACCEPT_GRACE_SECONDS = 0.03
+REFUSAL_SECONDS_MAX = 1.0
 ENVELOPE_BYTES = 64
 NOTICES_MAX = 256
 
@@ -77,6 +79,14 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 
 Packet = list[Envelope] | bytes
 """Envelopes of one turn, or a frame that is encoded already."""
+
+
+class Dialled(Stream, Protocol):
+    """The dialling end of a stream."""
+
+    def done_writing(self) -> Awaitable[None]:
+        """Nothing more is written; the other side can still answer."""
+        ...
 
 
 class SentAway(Exception):
@@ -281,7 +291,12 @@ class Peers:
                         f"the node at {address} is {hello.name}, not {name}; check --listen and "
                         "--initial-cluster"
                     )
-                self._meet(hello)
+                try:
+                    self._meet(hello)
+                except Refused as refusal:
+                    if not isinstance(refusal, NotExpected):
+                        await _tell_refusal(call, str(refusal))
+                    raise
                 if hello.identity < self._myself().identity or not self._may_exchange(hello):
                     return 0
             except grpc.aio.AioRpcError as error:
@@ -349,6 +364,11 @@ class Peers:
                 return
             identity = hello.identity
             await self._exchange(hello, context)
+        except SentAway as refusal:
+            self._report_lost(identity)
+            identity = 0
+            if is_member(self._myself(), hello.identity):
+                self._refused(hello.name, str(refusal))
         except NotExpected as refusal:
             self._warn_once("peer not expected", hello.name, str(refusal), str(refusal))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(refusal))
@@ -430,6 +450,8 @@ class Peers:
     async def _receive(self, identity: NodeId, stream: Stream) -> None:
         while isinstance(data := await stream.read(), bytes):
             frame = parse_frame(data)
+            if frame.refusal:
+                raise SentAway(frame.refusal)
             if frame.HasField("bootstrap"):
                 self._certificate(frame.bootstrap, frame.members)
             if frame.HasField("log_end"):
@@ -452,6 +474,19 @@ class Peers:
         if identity in self._reported and identity not in self._pipes:
             self._reported.discard(identity)
             self._post(PeerDisconnected(identity))
+
+
+async def _tell_refusal(call: Dialled, refusal: str) -> None:
+    """The other side should hear why, above all if it runs on an old copy of a data directory."""
+    await call.write(PeerFrame(refusal=refusal).SerializeToString())
+    await call.done_writing()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(_read_to_the_end(call), REFUSAL_SECONDS_MAX)
+
+
+async def _read_to_the_end(call: Stream) -> None:
+    while isinstance(await call.read(), bytes):
+        continue
 
 
 def _reason(error: Exception) -> str:

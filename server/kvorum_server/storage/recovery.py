@@ -19,7 +19,8 @@ makes it as well and looks over its shoulder. :func:`read_log` is what a start d
 the repair.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from kvorum_server.storage.disk import Disk, LogDirectory
@@ -81,7 +82,8 @@ class Recovered:
     """All that a node knew when it stopped. ``fresh``: the directory was empty.
 
     ``retired`` holds the largest removed replica id of each group. ``torn_bytes`` were cut from the
-    tail: writes that the last run began and never acknowledged.
+    tail: writes that the last run began and never acknowledged. ``end`` is where the log ended when
+    it was opened: a restart writes more, so only this tells an old copy from the directory itself.
     """
 
     identity: NodeId
@@ -91,6 +93,7 @@ class Recovered:
     retired: dict[GroupId, ReplicaId]
     torn_bytes: int
     fresh: bool
+    end: Position
 
 
 @dataclass(slots=True)
@@ -105,6 +108,11 @@ class FoundLog:
     end: Position
     claim: Position
     torn_bytes: int
+
+    def close(self) -> None:
+        """Releases all files: for who cannot go on with the log."""
+        for held in (*self.segments, *self.spares):
+            held.file.close()
 
     def recovered_replicas(self) -> dict[GroupId, RecoveredReplica]:
         """The replicas with their entries; raises WalDamage when entries are missing."""
@@ -158,18 +166,21 @@ class LogReading:
         """Reads all segments, oldest first; none when there is no log. Changes no file.
 
         ``advanced`` is told how many segments of how many are done. Raises WalDamage, NewerFormat,
-        and OSError when the disk does not let us.
+        and OSError when the disk does not let us; then no file stays open.
         """
         numbers = [number for number in map(segment_number, disk.names()) if number is not None]
         files: list[SegmentFile] = []
-        for expected, number in enumerate(numbers, numbers[0] if numbers else 1):
-            if number != expected:
-                raise WalDamage(segment_name(expected), 0, "the segment is missing")
-            file = disk.open(segment_name(number))
-            files.append(SegmentFile(number, file, file.size()))
-            self._segment(number, file.read(0, files[-1].size_bytes))
-            advanced(len(files), len(numbers))
-        self._check_promises()
+        with ExitStack() as opened:
+            for expected, number in enumerate(numbers, numbers[0] if numbers else 1):
+                if number != expected:
+                    raise WalDamage(segment_name(expected), 0, "the segment is missing")
+                file = disk.open(segment_name(number))
+                opened.callback(file.close)
+                files.append(SegmentFile(number, file, file.size()))
+                self._segment(number, file.read(0, files[-1].size_bytes))
+                advanced(len(files), len(numbers))
+            self._check_promises()
+            opened.pop_all()
         return files
 
     def _segment(self, number: int, data: bytes) -> None:
@@ -259,7 +270,8 @@ class LogReading:
 def read_log(disk: Disk, segment_bytes: int) -> FoundLog | None:
     """Reads, judges and repairs the log of a directory; None when there is none.
 
-    Raises WalDamage, NewerFormat, and OSError when the disk does not let us.
+    Raises WalDamage, NewerFormat, and OSError when the disk does not let us; then no file stays
+    open.
     """
     for name in disk.names():
         if name.endswith(TEMPORARY_SUFFIX):
@@ -268,9 +280,21 @@ def read_log(disk: Disk, segment_bytes: int) -> FoundLog | None:
     files = reading.read(disk, lambda done, count: None)
     if not files:
         return None
+    with ExitStack() as opened:
+        for held in files:
+            opened.callback(held.file.close)
+        found = _repaired(disk, reading, files, segment_bytes)
+        opened.pop_all()
+    return found
+
+
+def _repaired(
+    disk: Disk, reading: LogReading, files: Sequence[SegmentFile], segment_bytes: int
+) -> FoundLog:
+    """Makes the end that was read the end on the disk; old segments and what is cut are closed."""
     segments = [found for found in files if found.number <= reading.end.segment]
     torn_bytes = sum(_settle(found, reading.claim, reading.end) for found in segments)
-    spares = files[len(segments) :]
+    spares = list(files[len(segments) :])
     usable = 0
     while usable < len(spares) and _is_blank(spares[usable], segment_bytes):
         usable += 1

@@ -85,6 +85,7 @@ Host has to cut idle groups too), compression.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 
 from kvorum_server.storage.disk import Disk, DiskFull
 from kvorum_server.storage.errors import DiskFailure
@@ -157,7 +158,8 @@ class WriteAheadLog:
     ) -> tuple["WriteAheadLog", Recovered]:
         """Opens the log of a directory, or makes one; the boot it returns is durable.
 
-        Raises WalDamage, NewerFormat, DiskFailure, and DiskFull when there is no room to start.
+        Raises WalDamage, NewerFormat, DiskFailure, and DiskFull when there is no room to start;
+        then no file stays open.
         """
         try:
             found = read_log(disk, segment_bytes)
@@ -168,11 +170,15 @@ class WriteAheadLog:
             raise
         except OSError as error:
             raise DiskFailure("open", str(error)) from error
-        replicas = found.recovered_replicas()
-        log = cls(disk, segment_bytes, found)
-        if not fresh:
-            log.append([NodeIdentity(log._state.identity, log._state.boot + 1)])
-        log.sync()
+        with ExitStack() as opened:
+            opened.callback(found.close)
+            replicas = found.recovered_replicas()
+            log = cls(disk, segment_bytes, found)
+            opened.callback(log.close)
+            if not fresh:
+                log.append([NodeIdentity(log._state.identity, log._state.boot + 1)])
+            log.sync()
+            opened.pop_all()
         state = log._state
         recovered = Recovered(
             state.identity,
@@ -182,6 +188,7 @@ class WriteAheadLog:
             dict(state.retired),
             found.torn_bytes,
             fresh,
+            found.end,
         )
         return log, recovered
 
@@ -341,21 +348,18 @@ class WriteAheadLog:
 
     def _allocate(self, number: int, size_bytes: int) -> SegmentFile:
         """A new segment of zeros; name and blocks are durable before anything relies on them."""
-        name = segment_name(number)
-        temporary = name + TEMPORARY_SUFFIX
         try:
-            file = self._disk.create(temporary, size_bytes)
-            file.write(0, encode_prefix(number, size_bytes))
-            file.sync()
-            self._disk.rename(temporary, name)
-            self._disk.sync_directory()
+            made = _create_segment(
+                self._disk, number, encode_prefix(number, size_bytes), size_bytes
+            )
         except DiskFull:
             # With blocks reserved, the directory may still find no room: leave the name free.
+            temporary = segment_name(number) + TEMPORARY_SUFFIX
             if temporary in self._disk.names():
                 self._disk.remove(temporary)
             raise
         self._disk_bytes += size_bytes
-        return SegmentFile(number, file, size_bytes)
+        return made
 
     def _allocate_spares(self) -> None:
         """Fills up the reserve, if the disk has room for it."""
@@ -384,18 +388,28 @@ class WriteAheadLog:
 
 
 def _create_log(disk: Disk, segment_bytes: int, identity: int) -> FoundLog:
-    """The first segment of a new log. It gets its name only when it is durable and whole."""
+    """The first segment of a new log."""
     assert identity > 0, "an identity is a positive number"
     state = LogState(identity, boot=1)
     start = encode_write(Position(1, PREFIX_BYTES), Position(1, 0), start_frames(0, state))
     size_bytes = max(segment_bytes, PREFIX_BYTES + len(start))
     data = encode_prefix(1, size_bytes) + start
-    file = disk.create(segment_name(1) + TEMPORARY_SUFFIX, size_bytes)
-    file.write(0, data)
-    file.sync()
-    disk.rename(segment_name(1) + TEMPORARY_SUFFIX, segment_name(1))
-    disk.sync_directory()
+    segments = [_create_segment(disk, 1, data, size_bytes)]
     live = LiveEntries()
     live.begin(1)
-    segments = [SegmentFile(1, file, size_bytes)]
     return FoundLog(state, live, {}, segments, [], Position(1, len(data)), Position(1, 0), 0)
+
+
+def _create_segment(disk: Disk, number: int, start: bytes, size_bytes: int) -> SegmentFile:
+    """A file of zeros after ``start``. It gets its name only when it is durable and whole."""
+    name = segment_name(number)
+    temporary = name + TEMPORARY_SUFFIX
+    with ExitStack() as opened:
+        file = disk.create(temporary, size_bytes)
+        opened.callback(file.close)
+        file.write(0, start)
+        file.sync()
+        disk.rename(temporary, name)
+        disk.sync_directory()
+        opened.pop_all()
+    return SegmentFile(number, file, size_bytes)
