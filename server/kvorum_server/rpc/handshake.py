@@ -75,9 +75,7 @@ class Self:
             address=self.address,
             joining=self.joining,
             log_end=LogPosition(segment=self.log_end[0], offset=self.log_end[1]),
-            recovered_end=LogPosition(
-                segment=self.recovered_end[0], offset=self.recovered_end[1]
-            ),
+            recovered_end=LogPosition(segment=self.recovered_end[0], offset=self.recovered_end[1]),
         )
 
 
