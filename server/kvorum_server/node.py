@@ -321,6 +321,7 @@ class Node:
         self._log_writer.tick()
         if self.greeting.refresh():
             self.peers.refresh()
+            self.services.announce()
         if self.host.was_removed:
             self._leave()
         if self.host.is_certified and not self._has_announced:

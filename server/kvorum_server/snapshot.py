@@ -11,8 +11,11 @@ simulator delays, drops, doubles and interrupts them like any message. Rules:
 *   The checksum (CRC-32C) chains over all chunks, so rows lost between two chunks cannot go
     unnoticed.
 *   Rows land in a space that no record names yet. An interrupted transfer leaves garbage that the
-    next start, or the next transfer, deletes. Installing is not done here: it is one record in
-    the write-ahead log (see ``replica.py``).
+    next start, or the next transfer, deletes. The meta row, which says at which index the state
+    stands, is written with the last rows: should the engine come back with files that are older
+    than the installation, half a snapshot does not look like a whole one.
+
+Installing is not done here: it is one record in the write-ahead log (see ``replica.py``).
 """
 
 from collections import deque
@@ -22,9 +25,12 @@ import google_crc32c
 
 from kvorum_server.config import Config
 from kvorum_server.storage.engine import SPACE_BYTES, EngineSnapshot, space_prefix
+from kvorum_server.storage.rows import MetaRow
 from kvorum_server.types import ReplicaId, SnapshotChunk, SnapshotMeta
 
 RESEND_TICKS = 8
+
+META_KEY = MetaRow.key(0)[SPACE_BYTES:]
 
 Row = tuple[bytes, bytes]
 
@@ -146,6 +152,7 @@ class SnapshotReceiver:
         self.next_number = 0
         self.complete = False
         self.reported = False
+        self._meta_rows: tuple[Row, ...] = ()
         self._checksum = 0
         self._idle_ticks = 0
 
@@ -163,7 +170,9 @@ class SnapshotReceiver:
         self.next_number += 1
         self.complete = chunk.last
         self._idle_ticks = 0
-        return chunk.rows
+        self._meta_rows += tuple(row for row in chunk.rows if row[0] == META_KEY)
+        rows = tuple(row for row in chunk.rows if row[0] != META_KEY)
+        return rows + self._meta_rows if chunk.last else rows
 
     def tick(self, timeout_ticks: int) -> bool:
         """A tick without a chunk; False when the sender is taken for gone."""

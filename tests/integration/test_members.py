@@ -139,7 +139,12 @@ async def gone(cluster: Cluster, name: str) -> None:
 def test_every_machine_is_exchanged_under_load_and_nothing_is_lost(tmp_path: Path) -> None:
     async def story() -> None:
         history = History()
-        async with running_cluster(tmp_path) as cluster, load(cluster, history):
+        async with (
+            running_cluster(tmp_path) as cluster,
+            load(cluster, history),
+            cluster.client() as idle,
+        ):
+            assert await idle.get("nothing") is None
             await add(cluster, tmp_path, "m0")
             await add(cluster, tmp_path, "m1")
             await settled(cluster, "m0", "m1", "n1", "n2", "n3")
@@ -157,6 +162,7 @@ def test_every_machine_is_exchanged_under_load_and_nothing_is_lost(tmp_path: Pat
             await done(cluster, "member", "remove", "m0")
             await gone(cluster, "m0")
             await settled(cluster, "m1", "m2", "m3")
+            assert await idle.get("nothing") is None, "it asked nothing, and was told of m1"
         history.check()
         assert history.acknowledged > 500
 

@@ -72,6 +72,8 @@ class Cluster:
         """How often each fault has struck."""
         self.on_end: Callable[[Node], None] = lambda node: None
         """Told of a process that ended by itself and may be started again."""
+        self.on_members: Callable[[], None] = lambda: None
+        """Told when a node has become a member, or has learned that it is none any more."""
         self._configurations: dict[tuple[int, GroupId], Configuration] = {}
         """What each node takes for the members of a group, as far as we have seen."""
         self._compared: dict[tuple[int, GroupId], tuple[int, int]] = {}
@@ -150,12 +152,12 @@ class Cluster:
         spare = itertools.cycle(others)
         own = {node.address: node for node in nodes}
         for address, number in list(self._world.endpoints.items()):
-            node = own.get(address) or next(spare)
-            if node.number != number:
+            present = self.nodes[number - 1]
+            node = own.get(address) or (present if present in others else next(spare))
+            if node is not present:
                 self._world.endpoints[address] = node.number
-                serving = self.nodes[number - 1].serving
-                if serving is not None:
-                    serving.hang_up()
+                if present.serving is not None:
+                    present.serving.hang_up()
 
     def node_of(self, identity: NodeId) -> Node:
         """The node that an identity is or was."""
@@ -288,7 +290,9 @@ class Cluster:
             if transition.name in ("states differ", "state lost"):
                 known = transition.group in self.harmed
                 require(known, f"{node.name}: {transition.name} {transition.details}")
-        node.has_joined |= node.host.is_certified
+        if node.host.is_certified and not node.has_joined:
+            node.has_joined = True
+            self.on_members()
         for group, replica in node.host.replicas.items():
             if self.turns % LIMITS_EVERY == 0:
                 check_limits(node.name, replica, node.host.config)
@@ -351,6 +355,7 @@ class Cluster:
             node.lost = "removed from the cluster"
         else:
             node.was_removed = True
+            self.on_members()
             self.on_end(node)
 
     def ended(self, node: Node, error: StorageError | None) -> None:

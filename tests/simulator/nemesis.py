@@ -44,7 +44,11 @@ class Nemesis:
         self._disks = DiskFaults(cluster, self._rhythm, self._victim, self._restart_later)
         self.operator = Operator(cluster, self._rhythm)
         self._repairing = False
+        self._core: list[Node] = []
+        self._answering: list[Node] = []
+        """Nodes outside of the core that can still tell a client where it is."""
         cluster.on_end = self._ended
+        cluster.on_members = self._members_changed
 
     def start(self) -> None:
         """Begins every rhythm that the options have."""
@@ -84,7 +88,7 @@ class Nemesis:
                 node.ambush = None
                 node.free_disk()
                 node.start()
-        core = self._choose_core()
+        core = self._core = self._choose_core()
         numbers = sorted(node.number for node in core)
         inside = [*numbers, *(client.endpoint for client in cluster.clients)]
         cluster.trace.note("nemesis", f"repair the core {numbers}")
@@ -93,8 +97,9 @@ class Nemesis:
         for node in core:
             self._mend(node)
         outside = [node for node in cluster.machines if node not in core]
-        answering = [node for node in outside if self._leave_out(node, inside) == "stuck"]
-        cluster.point_addresses_at([*core, *answering], core)
+        stuck = [node for node in outside if self._leave_out(node, inside) == "stuck"]
+        self._answering = [node for node in stuck if self._knows_the_core(node)]
+        self._point_addresses()
         cluster.connections.links_changed()
         return core
 
@@ -142,6 +147,27 @@ class Nemesis:
                 network.split([node.number], inside)
         return fate
 
+    def _knows_the_core(self, node: Node) -> bool:
+        """Whether a client that knows this node alone hears of others from it. One that has not
+        joined yet knows nobody, and a stuck disk keeps it from joining.
+        """
+        known = {} if node.host is None else node.host.directory.addresses()
+        return any(one.identity in known for one in self._core)
+
+    def _members_changed(self) -> None:
+        """Members come and go in the quiet phases, too."""
+        if self._rhythm.over:
+            self._point_addresses()
+
+    def _point_addresses(self) -> None:
+        """Clients may know any single address: each leads to a member that can answer."""
+        members = self._cluster.members
+        able = members if self._repairing else [*self._core, *self._answering]
+        others = members if self._repairing else self._core
+        self._cluster.point_addresses_at(
+            [node for node in able if node in members], [node for node in others if node in members]
+        )
+
     def repair(self) -> None:
         """Everything works again: all machines run, all links are mended, the network is calm."""
         assert self._rhythm.over
@@ -151,8 +177,7 @@ class Nemesis:
         self._cluster.end_copies()
         for node in self._cluster.machines:
             self._mend(node)
-        machines = [node for node in self._cluster.machines if not node.was_removed]
-        self._cluster.point_addresses_at(machines, self._cluster.members)
+        self._point_addresses()
         self._cluster.connections.links_changed()
 
     def _mend(self, node: Node) -> None:

@@ -357,6 +357,8 @@ class Node:
 
     def _tick(self) -> None:
         assert self._log is not None
+        assert self.serving is not None
+        self.serving.tick()
         if self.host is not None and self.host.was_removed:
             self.world.observer.removed(self)
             return

@@ -40,6 +40,7 @@ class Serving:
     _connections: dict[Place, int] = field(default_factory=dict)
     _places: dict[int, Place] = field(default_factory=dict)
     _last_connection: int = 0
+    _greeted: set[Place] = field(default_factory=set)
 
     # --- In ---
 
@@ -71,10 +72,13 @@ class Serving:
     def _deliver(self, place: Place, data: bytes) -> None:
         frame = kv_pb2.ClientFrame.FromString(data)
         if frame.HasField("hello"):
-            self.greeting.refresh()
-            hello = kv_pb2.ServerFrame(hello=self.greeting.hello)
-            self._streams[place].send(hello.SerializeToString())
+            self._greet(place)
         self._take(place, frame, busy=self.is_full())
+
+    def _greet(self, place: Place) -> None:
+        self._greeted.add(place)
+        hello = kv_pb2.ServerFrame(hello=self.greeting.hello)
+        self._streams[place].send(hello.SerializeToString())
 
     def _take(self, place: Place, frame: kv_pb2.ClientFrame, *, busy: bool) -> None:
         connection = self._connection(place)
@@ -104,6 +108,12 @@ class Serving:
         self.reply([Reply(connection, group, list(ids), results, 0, 0, 0)])
 
     # --- Out ---
+
+    def tick(self) -> None:
+        """Tells every stream what has changed in the greeting."""
+        if self.greeting.refresh():
+            for place in sorted(self._greeted):
+                self._greet(place)
 
     def reply(self, replies: Iterable[Reply]) -> None:
         """Sends answers, those for one place in one frame; they go nowhere when it is gone."""
@@ -136,6 +146,7 @@ class Serving:
 
     def _close(self, place: Place) -> None:
         self._streams.pop(place, None)
+        self._greeted.discard(place)
         connection = self._connections.pop(place, None)
         if connection is not None:
             del self._places[connection]

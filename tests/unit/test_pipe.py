@@ -51,3 +51,29 @@ def test_who_waits_is_woken_by_the_end() -> None:
         return await taker
 
     assert asyncio.run(story()) == []
+
+
+def test_a_nudge_is_for_an_encoder_that_has_something_to_say_by_itself() -> None:
+    async def story() -> list[bytes]:
+        pipe: Pipe[int] = Pipe()
+        frames: list[bytes] = []
+        may_write = asyncio.Event()
+
+        async def write(frame: bytes) -> None:
+            frames.append(frame)
+            await may_write.wait()
+
+        writer = asyncio.create_task(pipe.run(lambda items: [b"news" + bytes(items)], write))
+        pipe.nudge()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for _ in range(3):
+            pipe.nudge()
+        pipe.put(1, 1)
+        pipe.close()
+        pipe.nudge()
+        may_write.set()
+        await writer
+        return frames
+
+    assert asyncio.run(story()) == [b"news", b"news\x01"]

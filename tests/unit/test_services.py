@@ -147,6 +147,36 @@ def test_a_client_learns_with_its_answers_what_has_changed_in_the_cluster() -> N
     assert told == [[], ["n4:7400"]], "news are told once"
 
 
+def test_a_client_that_asks_nothing_is_told_as_well_before_all_whom_it_knows_are_gone() -> None:
+    node = Node()
+    idle, silent = Context(frame(), leaves=False), Context(leaves=False)
+
+    async def sessions() -> None:
+        tasks = [
+            asyncio.create_task(node.services.session(None, checked(context)))
+            for context in (idle, silent)
+        ]
+        while not idle.written:
+            await asyncio.sleep(0)
+        node.services.announce()
+        node.hello = ServerHello()
+        node.hello.CopyFrom(HELLO)
+        node.hello.table.version += 1
+        node.hello.addresses.append("n4:7400")
+        for _ in range(3):
+            node.services.announce()
+            for _ in range(10):
+                await asyncio.sleep(0)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    asyncio.run(sessions())
+    told = [list(one.hello.addresses) for one in idle.frames()]
+    assert told == [[], ["n4:7400"]], "news are told once"
+    assert silent.written == [], "who has not said hello is told nothing"
+
+
 def test_a_client_that_vanishes_makes_no_noise() -> None:
     node, context = Node(), Context(frame(), frame(put(b"a")))
     context.fails_to_write = True

@@ -12,6 +12,7 @@ from kvorum_server.snapshot import SnapshotReceiver, SnapshotSender, chain_check
 from kvorum_server.storage.engine import space_prefix
 from kvorum_server.storage.memory import MemoryEngine
 from kvorum_server.storage.record import SnapshotInstalled
+from kvorum_server.storage.rows import MetaRow
 from kvorum_server.transfer import Transfers
 from kvorum_server.types import (
     Configuration,
@@ -233,6 +234,27 @@ def test_chunks_hold_all_rows_once_and_no_more_than_asked() -> None:
     assert chunk.last
     assert sender.finished
     assert {space_prefix(3) + key: value for key, value in found} == rows
+
+
+def test_the_row_that_says_where_the_state_stands_is_written_last() -> None:
+    """An engine that comes back with older files must not show half a snapshot as a whole one."""
+    engine = MemoryEngine()
+    meta_row = {MetaRow.key(3): MetaRow(9, 2).encode()}
+    rows = {space_prefix(3) + b"\x01%02d" % number: b"v" * 60 for number in range(20)}
+    engine.write(rows | meta_row)
+    sender = SnapshotSender(transfer=1, meta=META, view=engine.snapshot(), space=3, config=CONFIG)
+    chunk = sender.next_chunk(1)
+    receiver = SnapshotReceiver(source=1, chunk=chunk, space=8)
+    written: dict[bytes, bytes] = {}
+    while not chunk.last:
+        accepted = receiver.accept(chunk)
+        assert accepted
+        written.update((space_prefix(3) + key, value) for key, value in accepted)
+        assert not written.keys() & meta_row.keys()
+        assert sender.acknowledge(receiver.next_number)
+        chunk = sender.next_chunk(1)
+    written.update((space_prefix(3) + key, value) for key, value in receiver.accept(chunk) or ())
+    assert written == rows | meta_row
 
 
 def test_a_receiver_of_a_bare_group_has_nothing_to_give_up() -> None:

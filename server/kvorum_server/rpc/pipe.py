@@ -3,6 +3,9 @@
 Nobody waits for a write. Whoever has something to send puts it here and goes on; one task per
 stream takes *everything* that has gathered and writes it. So load makes frames bigger, not more.
 What may gather is bounded by the one who puts.
+
+A *nudge* makes the writer ask ``encode`` although nothing may wait: whoever encodes has something to
+say by itself. However many come while a frame is being written, they are one.
 """
 
 import asyncio
@@ -27,12 +30,13 @@ class Stream(Protocol):
 class Pipe(Generic[Item]):
     """A queue of items, drained as a whole by one writer."""
 
-    __slots__ = ("_closed", "_items", "_wake", "waiting_bytes")
+    __slots__ = ("_closed", "_items", "_nudged", "_wake", "waiting_bytes")
 
     def __init__(self) -> None:
         self._items: list[Item] = []
         self._wake: asyncio.Future[None] | None = None
         self._closed = False
+        self._nudged = False
         self.waiting_bytes = 0
 
     def put(self, item: Item, size: int) -> None:
@@ -41,6 +45,13 @@ class Pipe(Generic[Item]):
             return
         self._items.append(item)
         self.waiting_bytes += size
+        self._wake_writer()
+
+    def nudge(self) -> None:
+        """Lets :meth:`run` encode what waits, be it nothing; ignored when the pipe is closed."""
+        if self._closed:
+            return
+        self._nudged = True
         self._wake_writer()
 
     def close(self) -> None:
@@ -53,8 +64,10 @@ class Pipe(Generic[Item]):
             self._wake.set_result(None)
 
     async def take(self) -> list[Item]:
-        """Everything that waits, as soon as something does; empty only once the pipe is closed."""
-        while not self._items and not self._closed:
+        """Everything that waits, as soon as something does; empty only once the pipe is nudged or
+        closed.
+        """
+        while not (self._items or self._nudged or self._closed):
             self._wake = asyncio.get_running_loop().create_future()
             await self._wake
             self._wake = None
@@ -71,7 +84,8 @@ class Pipe(Generic[Item]):
         """Writes until closed: ``encode`` turns all that waits into frames; ``written`` is called
         when the transport has taken them.
         """
-        while items := await self.take():
+        while (items := await self.take()) or self._nudged:
+            self._nudged = False
             for frame in encode(items):
                 await write(frame)
             if written is not None:

@@ -66,6 +66,9 @@ RESULT_OVERHEAD_BYTES = 16
 CONGESTED_PART = 4
 """A client is congested when this part of the replies that may wait for it do wait."""
 
+NOT_GREETED = -1
+"""No greeting has such a version; that of a node without a cluster has 0."""
+
 
 class BadFrame(ValueError):
     """Bytes from a client that are no frame, or a frame that its stream must not carry."""
@@ -82,7 +85,7 @@ class Connection:
     """The client has closed its side; it still takes what it is owed."""
     is_cut_off: bool = False
     """The client took no replies until too many waited."""
-    told_version: int = 0
+    told_version: int = NOT_GREETED
     """Version of the table in the greeting that the client has seen last."""
 
 
@@ -150,6 +153,14 @@ class Services:
             connection.is_congested = False
             self._post(Relieved(connection.number))
 
+    def announce(self) -> None:
+        """The greeting has changed. Clients that wait for no answer are told as well: before they
+        want one again, every node that they know may have been replaced.
+        """
+        for connection in self._connections.values():
+            if connection.told_version != NOT_GREETED:
+                connection.pipe.nudge()
+
     @property
     def waiting_bytes(self) -> int:
         """Replies that wait for all clients together."""
@@ -158,8 +169,8 @@ class Services:
     def _encode(self, connection: Connection, replies: list[Reply]) -> list[bytes]:
         """Server frames of about FRAME_BYTES_MAX; only a single result may make a larger one.
 
-        When nodes or leaders have changed, the client learns it with its next answer: otherwise one
-        that lives long would know no node any more when all have been replaced.
+        The greeting comes first, and comes again when nodes or leaders have changed: otherwise a
+        client that lives long would know no node any more when all have been replaced.
         """
         frames: list[bytes] = []
         hello = self._hello()
@@ -310,9 +321,7 @@ class Services:
             if not greeted:
                 self._greet(frame)
                 greeted = True
-                hello = self._hello()
-                connection.told_version = hello.table.version
-                await context.write(ServerFrame(hello=hello).SerializeToString())
+                connection.pipe.nudge()
             self._submit(connection, frame, len(data))
         connection.has_left = True
         self._close_when_answered(connection)
