@@ -205,6 +205,11 @@ class DiskFaults:
         for peer in self._cluster.members:
             if copy.alive and peer is not node:
                 self._cluster.connections.introduce(copy, peer)
+        if copy.alive:
+            # All have refused it, but it remembers more members than there are. Who starts anew
+            # would not know what it has forgotten: that is outside of what is promised.
+            copy.crash(power_loss=False)
+            copy.lost = "sent away by every member"
 
     def _is_known_better(self, node: Node) -> bool:
         """Whether all peers know of more than the copy of the node has."""
