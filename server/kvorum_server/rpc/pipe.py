@@ -4,8 +4,8 @@ Nobody waits for a write. Whoever has something to send puts it here and goes on
 stream takes *everything* that has gathered and writes it. So load makes frames bigger, not more.
 What may gather is bounded by the one who puts.
 
-A *nudge* makes the writer ask ``encode`` although nothing may wait: whoever encodes has something to
-say by itself. However many come while a frame is being written, they are one.
+A *nudge* makes the writer ask ``encode`` although nothing may wait: whoever encodes has something
+to say by itself. However many come while a frame is being written, they are one.
 """
 
 import asyncio

@@ -189,6 +189,7 @@ class ReadOnlyDisk:
             # A copy without its lock: nobody runs on it.
             return
         except OSError as error:
+            self.close()
             raise DirectoryUnusable(str(path), error.strerror or str(error)) from error
 
     def open(self, name: str) -> FileOfDisk:
