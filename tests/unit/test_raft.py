@@ -99,6 +99,18 @@ def test_a_refusal_promises_nothing() -> None:
     assert ready.hard_state is None
 
 
+def test_a_promise_ends_with_its_term() -> None:
+    """What a leader of the next term replaces in the same turn was never written here."""
+    raft = replica(1, 1)
+    old = Entry(3, 1, EntryKind.COMMANDS, 0, 1, b"old")
+    raft.step(2, AppendRequest(1, 2, 1, (old,), 0))
+    raft.step(3, VoteRequest(2, 3, 1))
+    raft.step(2, AppendRequest(3, 2, 1, (), 0))
+    ready = drain(raft)
+    assert ready.hard_state == HardState(3, 0, 0)
+    assert ready.messages_after_append == [(2, AppendResponse(3, True, 2))]
+
+
 def test_a_repeated_request_gets_the_same_vote_again() -> None:
     raft = replica(hard_state=HardState(1, 2))
     raft.step(2, VoteRequest(1, 0, 0))

@@ -442,7 +442,7 @@ class Raft:
     def stand_for_election(self, *, transfer: bool, connection_lost: bool) -> None:
         """Starts the next term as a candidate (5.2). The own vote is a promise like any other."""
         assert self.may_campaign(), "learners and strangers never campaign"
-        self.term += 1
+        self._enter_term(self.term + 1)
         self.vote = self.replica
         self.leader = None
         self._restart_timeout()
@@ -460,13 +460,20 @@ class Raft:
         assert term >= self.term, "terms never fall"
         assert leader != self.replica, "nobody follows itself"
         if term > self.term:
-            self.term = term
-            self.vote = 0
+            self._enter_term(term)
         self.output.reads += self.reads.refuse_all()
         self.leader = leader
         self._restart_timeout()
         self.state = Follower(self)
         self._transition(reason)
+
+    def _enter_term(self, term: int) -> None:
+        """What was promised in the term before and has not left yet never will: what it spoke of may
+        be replaced before it is durable.
+        """
+        self.term = term
+        self.vote = 0
+        self.output.messages_after_append.clear()
 
     def become_leader(self) -> None:
         """Leads the term it was elected for, beginning with a no-op of that term (5.4.2, 8)."""
