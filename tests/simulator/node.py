@@ -177,6 +177,7 @@ class Node:
             put=self.put,
             send=self._send_to_client,
             is_full=lambda: len(self._inbox) >= self.config.inbox_events_max,
+            when_running=lambda action: self._later(0, action),
         )
         self.world.trace.note(self.name, f"start, boot {recovered.boot}")
         self.recovered = recovered

@@ -15,7 +15,7 @@ from kvorum_proto import kv_pb2
 from kvorum_server.admission import busy_result
 from kvorum_server.events import Asked, Disconnected, Event, Proposed, Reply
 from kvorum_server.greeting import Greeting
-from tests.simulator.scheduler import Scheduler
+from tests.simulator.scheduler import Action, Scheduler
 from tests.simulator.streams import Stream, StreamFrame
 
 ClientBytes = bytes | StreamFrame
@@ -36,6 +36,8 @@ class Serving:
     put: Callable[[Event], None]
     send: Callable[[int, ClientBytes], None]
     is_full: Callable[[], bool]
+    when_running: Callable[[Action], None]
+    """Does it next, or when a process that is paused goes on: only its machine takes frames."""
     _streams: dict[Place, Stream] = field(default_factory=dict)
     _connections: dict[Place, int] = field(default_factory=dict)
     _places: dict[int, Place] = field(default_factory=dict)
@@ -64,12 +66,14 @@ class Serving:
                 number=frame.stream,
                 scheduler=self.scheduler,
                 transmit=lambda sent: self.send(client, sent),
-                deliver=lambda data: self._deliver(place, data),
+                deliver=lambda data: self.when_running(lambda: self._deliver(place, data)),
                 broken=lambda _: self._close(place),
             )
         stream.receive(frame)
 
     def _deliver(self, place: Place, data: bytes) -> None:
+        if place not in self._streams:
+            return
         frame = kv_pb2.ClientFrame.FromString(data)
         if frame.HasField("hello"):
             self._greet(place)
