@@ -420,8 +420,12 @@ class Raft:
         self.commit = index
 
     def may_campaign(self) -> bool:
-        """Only voters campaign, those of the outgoing half included, and only with a state."""
-        return self._is_voter() and not self.rebuilding
+        """Only voters campaign, those of the outgoing half included, and only with a state.
+
+        So does one whose removal is not known to be committed: if no other log has that entry yet,
+        nobody else can win (thesis 4.2.2). It wins by the votes of the others alone.
+        """
+        return (self._is_voter() or self._was_voter()) and not self.rebuilding
 
     def campaign(self, *, connection_lost: bool) -> None:
         """Asks for pre-votes; the term stays as it is."""
@@ -496,6 +500,11 @@ class Raft:
 
     def _is_voter(self) -> bool:
         return self.replica in self.log.configuration.all_voters()
+
+    def _was_voter(self) -> bool:
+        """Whether this replica votes in the newest configuration that it knows to be committed."""
+        committed = self.log.configuration_at(self.commit)
+        return self.replica in committed.all_voters()
 
     def _deliverable(self) -> int:
         return self._delivered if self.rebuilding else min(self.commit, self.log.durable)
