@@ -149,9 +149,10 @@ class Nemesis:
 
     def _knows_the_core(self, node: Node) -> bool:
         """Whether a client that knows this node alone hears of others from it. One that has not
-        joined yet knows nobody, and a stuck disk keeps it from joining.
+        joined yet knows nobody, and a stuck disk keeps it from joining; one that is paused says
+        nothing.
         """
-        known = {} if node.host is None else node.host.directory.addresses()
+        known = {} if node.host is None or node.paused else node.host.directory.addresses()
         return any(one.identity in known for one in self._core)
 
     def _members_changed(self) -> None:

@@ -134,6 +134,8 @@ class Leader:
         entry = self._append(EntryKind.CONFIGURATION, stamp, level, configuration.encode())
         assert raft.log.configuration == configuration, "in force from its append on"
         self._track_followers()
+        # Those who have not answered a read round yet may be no voters any more.
+        self._confirm_round()
         return entry
 
     def transfer(self, target: ReplicaId) -> bool:
