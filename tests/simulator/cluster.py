@@ -9,7 +9,7 @@ long as the others are a quorum without it: nobody promises more.
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 from kvorum_proto import peer_pb2
@@ -75,6 +75,8 @@ class Cluster:
         self.on_members: Callable[[], None] = lambda: None
         """Told when a node has become a member, or has learned that it is none any more."""
         self._configurations: dict[tuple[int, GroupId], Configuration] = {}
+        self.leaving: set[NodeId] = set()
+        """Whom the operator has told to leave: they may do so at any moment from then on."""
         """What each node takes for the members of a group, as far as we have seen."""
         self._compared: dict[tuple[int, GroupId], tuple[int, int]] = {}
         self._generator = random.Random(f"{seed} cluster")
@@ -198,19 +200,26 @@ class Cluster:
             )
             and all(
                 2 * len(voters & identities) > len(voters)
-                for voters in self._placements()
+                for voters in self._wanted({one for _, one in configurations})
                 if voters
             )
         )
 
-    def _placements(self) -> list[set[NodeId]]:
-        """Who shall vote in each group, as the catalog wants it: they may do so at any moment."""
+    def _wanted(self, configurations: Iterable[Configuration]) -> Iterator[set[NodeId]]:
+        """Who may vote at any moment: as the catalog wants it, and when they have left whom the
+        operator has told to.
+        """
         roster = self.roster()
         placements = {} if roster is None else roster.placements
-        return [
-            {seat.identity for seat in placement.seats if seat.voter}
-            for placement in placements.values()
-        ]
+        for placement in placements.values():
+            voters = {seat.identity for seat in placement.seats if seat.voter}
+            yield voters
+            yield voters - self.leaving
+        for configuration in configurations:
+            voters = {
+                one.identity for one in configuration.members if one.replica in configuration.voters
+            }
+            yield voters - self.leaving
 
     def roster(self) -> Roster | None:
         """The tables of the catalog as its most advanced replica has them."""
@@ -227,6 +236,15 @@ class Cluster:
         return self.suffices(
             node for node in self.members if node is not victim and not node.is_spoiled
         )
+
+    def may_leave(self, identity: NodeId) -> bool:
+        """Notes that a member is told to leave, if the sound ones are a quorum without it."""
+        before = set(self.leaving)
+        self.leaving.add(identity)
+        stands = self.suffices(node for node in self.members if not node.is_spoiled)
+        if not stands:
+            self.leaving = before
+        return stands
 
     def _make_clients(self, seed: int) -> list[Asker]:
         """At least half of them are the product's own library."""

@@ -202,6 +202,8 @@ class Operator:
 
     def _remove(self, info: MemberInfo) -> None:
         identity = info.identity
+        if not self._cluster.may_leave(identity):
+            return
         command = RemoveMember(name=info.name)
         self._add_task(
             Task(
