@@ -472,8 +472,8 @@ class Raft:
         self._transition(reason)
 
     def _enter_term(self, term: int) -> None:
-        """What was promised in the term before and has not left yet never will: what it spoke of may
-        be replaced before it is durable.
+        """What was promised in the term before and has not left yet never will: what it spoke of
+        may be replaced before it is durable.
         """
         self.term = term
         self.vote = 0
