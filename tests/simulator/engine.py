@@ -62,7 +62,7 @@ class SimulatedEngine(MemoryEngine):
     (b'1', True)
     """
 
-    __slots__ = ("_batches", "_durable", "_flushed", "_old", "_randomness", "_rotten")
+    __slots__ = ("_batches", "_durable", "_flushed", "_old", "_randomness", "_rotten", "was_rotten")
 
     def __init__(self, randomness: random.Random) -> None:
         super().__init__()
@@ -72,6 +72,8 @@ class SimulatedEngine(MemoryEngine):
         self._flushed = 0
         self._old: dict[bytes, bytes] = {}
         self._rotten: frozenset[bytes] = frozenset()
+        self.was_rotten = False
+        """Whether rows have been rotten since the last crash: old views may have them still."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a row, None when absent; EngineDamage for a rotten one."""
@@ -127,6 +129,7 @@ class SimulatedEngine(MemoryEngine):
             _apply(self._durable, batch)
         self._flushed += kept
         self._batches.clear()
+        self.was_rotten = self.is_rotten
         self._come_back(self._durable)
 
     # --- Damage ---
@@ -140,6 +143,7 @@ class SimulatedEngine(MemoryEngine):
         """Some durable rows of the seed's choice cannot be read any more."""
         keys = sorted(self._durable)
         self._rotten |= frozenset(self._randomness.sample(keys, min(rows, len(keys))))
+        self.was_rotten = self.is_rotten
 
     def remember(self) -> None:
         """Notes the durable state of now as one that ``lose`` may take the table back to."""

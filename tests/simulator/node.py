@@ -219,7 +219,8 @@ class Node:
     def _condemn(self, damage: StorageError) -> None:
         if not is_state_damage(damage):
             raise damage
-        require(self.is_spoiled, f"{self.name} finds damage that nobody has done: {damage}")
+        known = self.is_spoiled or self.engine.was_rotten
+        require(known, f"{self.name} finds damage that nobody has done: {damage}")
         self.world.trace.note(self.name, str(damage))
         self.world.count(f"{type(damage).__name__} found")
         self._condemned = True
