@@ -142,7 +142,7 @@ CANARIES = (
     Canary(state.leave_sessions_out_of_snapshots, "etcd#14571", profiles.frequent_snapshots),
     Canary(
         state.forget_the_newer_snapshot,
-        "kvorum, seeds.txt",
+        "kvorum, before 0.1",
         profiles.frequent_snapshots,
         hint=5,
     ),
