@@ -71,7 +71,7 @@ CANARIES = (
         agreement.compare_logs_by_length,
         "openraft a48a3282",
         profiles.half_replicated_entries,
-        hint=6,
+        hint=3,
     ),
     Canary(
         agreement.keep_the_votes_of_the_last_candidacy,
@@ -79,7 +79,7 @@ CANARIES = (
         profiles.late_votes,
         hint=2,
     ),
-    Canary(agreement.count_pre_votes_as_votes, "Raft thesis, 9.6", profiles.late_votes),
+    Canary(agreement.count_pre_votes_as_votes, "Raft thesis, 9.6", profiles.late_votes, hint=2),
     # Logs
     Canary(agreement.accept_after_another_term, "Raft paper, 5.3", profiles.quick_successions),
     Canary(agreement.acknowledge_across_a_gap, "oxia#1239", profiles.late_messages),
@@ -107,15 +107,21 @@ CANARIES = (
     ),
     # Members
     Canary(membership.skip_joint_consensus, "raft-dev 2015, NuRaft#67", profiles.changing_members),
-    Canary(membership.learners_count, "Raft thesis, 4.2.1", profiles.changing_members, hint=4),
-    Canary(membership.give_ids_again, "etcd#20995", profiles.changing_members, hint=17),
+    Canary(membership.learners_count, "Raft thesis, 4.2.1", profiles.changing_members, hint=2),
+    Canary(membership.give_ids_again, "etcd#20995", profiles.changing_members, hint=4),
     # Reads
     Canary(
-        agreement.read_without_a_round, "etcd#741, Consul#54", profiles.isolated_leaders, hint=3
+        agreement.read_without_a_round,
+        "etcd#741, Consul#54",
+        profiles.isolated_leaders,
+        hint=7,
     ),
     Canary(agreement.read_before_an_own_commit, "etcd#7331", profiles.slow_beginnings),
     Canary(
-        agreement.reuse_read_rounds, "etcd#20418, tsoracle#224", profiles.isolated_leaders, hint=2
+        agreement.reuse_read_rounds,
+        "etcd#20418, tsoracle#224",
+        profiles.isolated_leaders,
+        hint=16,
     ),
     # Durability
     Canary(state.acknowledge_before_sync, "ZOOKEEPER-4646", profiles.power_losses),
@@ -136,7 +142,6 @@ CANARIES = (
         state.apply_late_copies,
         "FoundationDB: commit_unknown_result",
         profiles.repeated_requests,
-        hint=3,
     ),
     # Snapshots
     Canary(state.leave_sessions_out_of_snapshots, "etcd#14571", profiles.frequent_snapshots),
@@ -144,7 +149,6 @@ CANARIES = (
         state.forget_the_newer_snapshot,
         "kvorum, before 0.1",
         profiles.frequent_snapshots,
-        hint=5,
     ),
 )
 """Systems are named as in their issue trackers."""

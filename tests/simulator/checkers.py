@@ -86,6 +86,8 @@ class Checkers:
         self.matching: dict[tuple[GroupId, int, int], Chain] = {}
         self.agreed: dict[GroupId, list[tuple[Link, int]]] = {}
         """What is committed at 1 and on, and the term of who said so first."""
+        self.owners: dict[tuple[GroupId, ReplicaId], NodeId] = {}
+        """Whose replica has which id, by what is committed."""
         self.states: dict[GroupId, dict[int, tuple[MachineStatus, str]]] = {}
         """Figures after an index, and which node had them first."""
         self.rows: dict[tuple[GroupId, int], tuple[bytes, str]] = {}
@@ -366,6 +368,17 @@ class Checkers:
                 configurations = (before.configuration, status.configuration)
                 self._check_quorum(name, group, index + 1, chain, configurations)
                 agreed.append((log.entries[index - log.start], status.term))
+                self._check_owners(group, agreed[-1][0].entry)
+
+    def _check_owners(self, group: GroupId, entry: Entry) -> None:
+        """A replica id stands for one node, for ever, also when it has left."""
+        if entry.kind is EntryKind.CONFIGURATION:
+            for member in Configuration.decode(entry.payload).members:
+                owner = self.owners.setdefault((group, member.replica), member.identity)
+                require(
+                    owner == member.identity,
+                    f"entry {entry.index} of group {group} gives the id {member.replica} again",
+                )
 
     def _check_quorum(
         self,

@@ -346,6 +346,22 @@ def test_a_second_change_of_the_configuration_before_the_first_is_committed() ->
         cluster.look(1, leads=True)
 
 
+def test_an_id_that_is_given_again() -> None:
+    """The replica that had it may have left long ago, and its messages be on their way."""
+    cluster = Cluster()
+    without = replace(THREE, voters=(1, 2), members=THREE.members[:2])
+    again = replace(THREE, members=(*without.members, Member(3, 44)))
+    for place, configuration in enumerate((THREE, without, again), 1):
+        for replica in (1, 2):
+            content = replace(change(place), payload=configuration.encode())
+            cluster.log(replica, content)
+        if configuration is again:
+            with pytest.raises(Violation, match="gives the id 3 again"):
+                cluster.look(1, commit=place, leads=True, configuration=without)
+        else:
+            cluster.look(1, commit=place, leads=True, configuration=without)
+
+
 def test_a_change_after_the_last_one_was_committed() -> None:
     cluster = Cluster()
     for replica in (1, 2):
