@@ -67,11 +67,12 @@ class Replicas:
         """What a start has found out and the write-ahead log does not say yet."""
         found = recovered.replicas.values()
         named = {replica.space for replica in found if not replica.state_lost}
-        for space in overlay.engine.spaces():
+        spaces = overlay.engine.spaces()
+        for space in spaces:
             if space not in named:
                 overlay.engine.drop(space)
-        spaces = [replica.space for replica in found]
-        self._last_space = max([0, *overlay.engine.spaces(), *spaces])
+        # A crash may bring back what was dropped just now: no new replica may begin there.
+        self._last_space = max([0, *spaces, *(replica.space for replica in found)])
 
     # --- How they come and go ---
 

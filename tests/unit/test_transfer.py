@@ -176,6 +176,23 @@ def test_a_crash_in_the_middle_of_a_transfer_leaves_no_rows() -> None:
     assert set(behind.engine.spaces()) <= spaces_in_use(behind)
 
 
+def test_no_space_is_used_again_whose_rows_a_crash_may_bring_back() -> None:
+    """They were dropped at the start, and nothing has made that durable yet."""
+    cluster, _, behind = one_fell_behind()
+    cluster.fate = lambda sent: [
+        one for one in sent if not isinstance(one[2].message, SnapshotResponse)
+    ]
+    cluster.tick(3)
+    behind.engine.flush()
+    left_behind = set(behind.engine.spaces()) - spaces_in_use(behind)
+    assert left_behind
+    behind.crash()
+    behind.start()
+    cluster.fate = lambda sent: sent
+    assert caught_up(cluster, behind)
+    assert behind.replica.space > max(left_behind)
+
+
 def test_a_snapshot_is_installed_only_after_a_flush_that_saw_all_its_rows() -> None:
     """A second transfer that ends while the first one's flush runs must wait for its own."""
     _, leader, behind = one_fell_behind()
