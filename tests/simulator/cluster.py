@@ -74,9 +74,9 @@ class Cluster:
         """Told of a process that ended by itself and may be started again."""
         self.on_members: Callable[[], None] = lambda: None
         """Told when a node has become a member, or has learned that it is none any more."""
-        self._configurations: dict[tuple[int, GroupId], Configuration] = {}
         self.leaving: set[NodeId] = set()
         """Whom the operator has told to leave: they may do so at any moment from then on."""
+        self._configurations: dict[tuple[int, GroupId], Configuration] = {}
         """What each node takes for the members of a group, as far as we have seen."""
         self._compared: dict[tuple[int, GroupId], tuple[int, int]] = {}
         self._generator = random.Random(f"{seed} cluster")

@@ -422,7 +422,7 @@ class SdkClient:
             number=self._last_stream,
             scheduler=self.around.scheduler,
             transmit=lambda frame: self.around.network.send(self.endpoint, node, frame),
-            deliver=lambda data: self._deliver(link, data),
+            deliver=lambda data: self._deliver(link, data, node),
             broken=lambda reason: self._hang_up(dispatcher, link, stream, reason),
         )
         self._streams[stream.number] = self._stream_of[link] = stream
@@ -443,10 +443,13 @@ class SdkClient:
         scheduler.after(OPENING, give_up_opening)
         scheduler.after(KEEPALIVE, keep_alive)
 
-    def _deliver(self, link: Link, data: bytes) -> None:
+    def _deliver(self, link: Link, data: bytes, node: int) -> None:
         frame = ServerFrame.FromString(data)
         if link.state is LinkState.OPENING:
-            reason = self._dispatcher.opened(link, frame.hello, self._now())
+            if self.around.nodes[link.address] == node:
+                reason = self._dispatcher.opened(link, frame.hello, self._now())
+            else:
+                reason = "gave its address away meanwhile"
             if reason:
                 stream = self._stream_of[link]
                 stream.close()
