@@ -327,7 +327,7 @@ class Checkers:
     def _check_matched(
         self, node: NodeId, group: GroupId, before: Look, status: ConsensusStatus
     ) -> None:
-        """What a leader believes to be durable elsewhere is."""
+        """What a leader believes to be durable elsewhere is, or was until its term ended there."""
         same_term = before.term == status.term
         log = self.nodes[node].current[group]
         for replica, index in status.matched.items():
@@ -337,8 +337,10 @@ class Checkers:
             if index == was or index <= log.start:
                 continue
             other = self._durable(group, replica)
+            if other is None or index < other.start or other.hard_state.term > status.term:
+                continue
             require(
-                other is None or index < other.start or other.holds(index, log.chain(index)),
+                other.holds(index, log.chain(index)),
                 f"{where} is {index}, which that replica does not hold durably",
             )
 
