@@ -286,7 +286,11 @@ class Cluster:
     def started(self, node: Node) -> None:
         """See ``Observer``."""
         assert node.recovered is not None
+        assert node.host is not None
         self._compared = {at: place for at, place in self._compared.items() if at[0] != node.number}
+        for group, replica in node.host.replicas.items():
+            # What it had not synced is lost, and may have been a configuration.
+            self._configurations[node.number, group] = replica.consensus.configuration
         if not node.is_copy:
             self.checkers.started(node.name, node.recovered)
 
