@@ -76,6 +76,8 @@ class Cluster:
         """Told when a node has become a member, or has learned that it is none any more."""
         self.leaving: set[NodeId] = set()
         """Whom the operator has told to leave: they may do so at any moment from then on."""
+        self.coming: set[NodeId] = set()
+        """Whom it has told to become voters, likewise."""
         self._configurations: dict[tuple[int, GroupId], Configuration] = {}
         """What each node takes for the members of a group, as far as we have seen."""
         self._compared: dict[tuple[int, GroupId], tuple[int, int]] = {}
@@ -206,15 +208,17 @@ class Cluster:
         )
 
     def _wanted(self, configurations: Iterable[Configuration]) -> Iterator[set[NodeId]]:
-        """Who may vote at any moment: as the catalog wants it, and when they have left whom the
-        operator has told to.
+        """Who may vote at any moment: as the catalog wants it, and when they have come and left
+        whom the operator has told to.
         """
+        coming = {identity for identity in self.coming if not self.node_of(identity).lost}
         roster = self.roster()
         placements = {} if roster is None else roster.placements
         for placement in placements.values():
             voters = {seat.identity for seat in placement.seats if seat.voter}
             yield voters
             yield voters - self.leaving
+            yield voters | coming
         for configuration in configurations:
             voters = {
                 one.identity for one in configuration.members if one.replica in configuration.voters
@@ -239,11 +243,19 @@ class Cluster:
 
     def may_leave(self, identity: NodeId) -> bool:
         """Notes that a member is told to leave, if the sound ones are a quorum without it."""
-        before = set(self.leaving)
-        self.leaving.add(identity)
+        return self._may(self.leaving, identity)
+
+    def may_vote(self, identity: NodeId) -> bool:
+        """Notes that a learner is told to vote, if the sound ones are a quorum with it."""
+        return self._may(self.coming, identity)
+
+    def _may(self, told: set[NodeId], identity: NodeId) -> bool:
+        if identity in told:
+            return True
+        told.add(identity)
         stands = self.suffices(node for node in self.members if not node.is_spoiled)
         if not stands:
-            self.leaving = before
+            told.discard(identity)
         return stands
 
     def _make_clients(self, seed: int) -> list[Asker]:

@@ -181,6 +181,8 @@ class Operator:
 
     def _add(self, *, learner: bool) -> None:
         node = self._newcomer(self._new_name())
+        if not learner:
+            self._cluster.coming.add(node.identity)
         command = AddMember(name=node.name, address=node.address, learner=learner)
         self._add_task(
             Task(
@@ -192,6 +194,8 @@ class Operator:
 
     def _promote(self, info: MemberInfo) -> None:
         identity = info.identity
+        if not self._cluster.may_vote(identity):
+            return
 
         def is_done(roster: Roster) -> bool:
             member = roster.members.get(identity)
