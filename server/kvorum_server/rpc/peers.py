@@ -64,6 +64,7 @@ PEER_MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 RETRY_SECONDS_MAX = 0.4
 ACCEPT_GRACE_SECONDS = 0.03
 REFUSAL_SECONDS_MAX = 1.0
+KNOCK_SECONDS = 4.0
 ENVELOPE_BYTES = 64
 NOTICES_MAX = 256
 
@@ -177,15 +178,13 @@ class Peers:
         them any more is let go when its stream ends.
         """
         self._contacts = {contact.address: contact for contact in self._find_contacts()}
-        for address, contact in self._contacts.items():
-            if address not in self._dialled and self._is_ours_to_dial(contact):
+        for address in self._contacts:
+            if address not in self._dialled:
                 self._dialled.add(address)
                 self._spawn(self._dial(address))
 
-    def _is_ours_to_dial(self, contact: Contact | None) -> bool:
+    def _is_ours_to_dial(self, contact: Contact) -> bool:
         """The smaller identity dials; who has no cluster yet dials everybody."""
-        if contact is None:
-            return False
         own = self._myself()
         return own.bootstrap is None or not contact.identity or contact.identity > own.identity
 
@@ -248,12 +247,18 @@ class Peers:
     # --- Dialling ---
 
     async def _dial(self, address: str) -> None:
-        """Keeps a stream to whom this address belongs, as long as it is on us to dial."""
+        """Keeps a stream to whom this address belongs, if it is on us to dial. If it is not, asks
+        now and then why nobody has: both may wait for each other if they know each other wrongly.
+        """
         lost: NodeId = 0
         while not self._closing:
             contact = self._contacts.get(address)
-            if contact is None or not self._is_ours_to_dial(contact):
+            if contact is None:
                 break
+            if not self._is_ours_to_dial(contact):
+                await asyncio.sleep(random.uniform(KNOCK_SECONDS / 2, KNOCK_SECONDS))
+                if contact.identity in self._pipes or self._contacts.get(address) != contact:
+                    continue
             peer = contact.name or address
             stood: NodeId = 0
             try:
