@@ -317,6 +317,60 @@ def test_an_old_copy_that_comes_back_is_sent_away() -> None:
     asyncio.run(story())
 
 
+def test_who_waits_in_vain_to_be_dialled_asks_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes the other for a node with a smaller identity, which would have to dial."""
+    monkeypatch.setattr("kvorum_server.rpc.peers.KNOCK_SECONDS", 0.02)
+
+    async def story() -> None:
+        async with network(5, 6, bootstrapped=False) as nodes:
+            for node, believed in zip(nodes, ((5, 1), (2, 6)), strict=True):
+                await node.stop()
+                members = [
+                    InitialMember(identity=identity, name=other.name)
+                    for identity, other in zip(believed, nodes, strict=True)
+                ]
+                cluster = Bootstrap(cluster_id=node.name.encode(), members=members)
+                node.myself = dataclasses.replace(node.myself, bootstrap=cluster)
+            for node in nodes:
+                await node.start()
+            for node in nodes:
+                await until(
+                    lambda lines=node.log.lines: any(
+                        "belongs to cluster" in line for line in lines
+                    ),
+                    f"{node.name} says why it has no stream",
+                )
+                assert not node.peers.connected()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(("identity", "sent_away"), [(2, ["you are an old copy"]), (3, [])])
+def test_a_member_stops_when_most_members_refuse_it_and_not_for_a_stranger(
+    identity: int, sent_away: list[str]
+) -> None:
+    """The second node is down; somebody speaks with its identity, or with an unknown one."""
+
+    async def story() -> None:
+        async with network(5, 2) as (node, other):
+            await connected(node, other)
+            await other.stop()
+            await until(lambda: node.saw(PeerDisconnected(2)), "its stream has ended")
+            node.events.clear()
+            speaker = dataclasses.replace(other.myself, identity=identity, boot=2)
+            async with grpc.aio.insecure_channel(node._addresses["n1"]) as channel:
+                call = channel.stream_stream(EXCHANGE, None, None)(None)
+                await call.write(PeerFrame(hello=speaker.hello()).SerializeToString())
+                await call.read()
+                refusal = PeerFrame(refusal="you are an old copy")
+                await call.write(refusal.SerializeToString())
+                await until(lambda: node.saw(PeerDisconnected(identity)), "the stream has ended")
+            assert node.sent_away == sent_away
+            await other.start()
+
+    asyncio.run(story())
+
+
 def test_the_older_of_two_processes_with_one_identity_stops() -> None:
     async def story() -> None:
         async with network(1, 2) as (original, witness):

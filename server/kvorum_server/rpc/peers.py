@@ -3,7 +3,14 @@
 One bidirectional ``Peer.Exchange`` stream per pair of nodes carries the envelopes of all groups.
 The smaller identity dials. As long as a node is fresh it knows no identities, so it dials
 everybody; a stream dialled the wrong way round ends after both hellos, which is all that founding
-a cluster, or asking to be let in, needs. Whom to dial is asked again at every ``refresh``.
+a cluster, or asking to be let in, needs. Whom to dial is asked again at every ``refresh``. Who has
+waited some seconds to be dialled dials nevertheless, once, and so learns why nobody came: two nodes
+that take each other for somebody else would both wait for ever.
+
+Who accepts a stream refuses it with a status. Who has dialled it and does not like the answer sends
+its reason as the last frame, or a node that runs on an old copy of its data, and whom others dial,
+would never hear that it must stop. It stops when most of its cluster say so; strangers count for
+nothing.
 
 A broken stream is a hint that the other node is gone. The side that dials waits a random few
 milliseconds, tries once, and only then reports; the other side gives it that time. Every attempt
@@ -20,7 +27,7 @@ learns it as long as one that knows it lives.
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Protocol
 
 import grpc
@@ -55,7 +62,7 @@ from kvorum_server.rpc.handshake import (
     judge,
     position,
 )
-from kvorum_server.rpc.pipe import Pipe, Stream
+from kvorum_server.rpc.pipe import Dialled, Pipe, Stream
 from kvorum_server.types import AppendRequest, Contact, Envelope, NodeId, SnapshotChunk
 
 EXCHANGE = "/kvorum.v1.Peer/Exchange"
@@ -80,14 +87,6 @@ CHANNEL_OPTIONS: Sequence[tuple[str, int]] = (
 
 Packet = list[Envelope] | bytes
 """Envelopes of one turn, or a frame that is encoded already."""
-
-
-class Dialled(Stream, Protocol):
-    """The dialling end of a stream."""
-
-    def done_writing(self) -> Awaitable[None]:
-        """Nothing more is written; the other side can still answer."""
-        ...
 
 
 class SentAway(Exception):

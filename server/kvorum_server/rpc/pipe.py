@@ -1,4 +1,4 @@
-"""The writing half of a stream: what is waiting goes out as one frame when the last one has gone.
+"""Streams, and their writing half: what is waiting goes out as one frame when the last one has gone.
 
 Nobody waits for a write. Whoever has something to send puts it here and goes on; one task per
 stream takes *everything* that has gathered and writes it. So load makes frames bigger, not more.
@@ -24,6 +24,14 @@ class Stream(Protocol):
 
     def write(self, frame: bytes, /) -> Awaitable[None]:
         """Hands a frame to the transport."""
+        ...
+
+
+class Dialled(Stream, Protocol):
+    """The dialling end of a stream."""
+
+    def done_writing(self) -> Awaitable[None]:
+        """Nothing more is written; the other side can still answer."""
         ...
 
 
