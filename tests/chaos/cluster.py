@@ -22,7 +22,7 @@ from tests.chaos.clients import Progress
 from tests.chaos.disks import Disk
 from tests.chaos.network import Network, environment, launcher
 from tests.chaos.node_logs import NodeLog, leader_of
-from tests.integration.cluster import PATIENCE_SECONDS, Cluster, NodeProcess, Place
+from tests.integration.cluster import PATIENCE_SECONDS, Cluster, NodeProcess, Place, eventually
 
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 CLIENT_PROCESS_LINES_MAX = 1 << 16
@@ -142,6 +142,15 @@ class Nodes:
         """SIGSTOP or SIGCONT."""
         if self.by_name[name].running:
             self.by_name[name].signal(number)
+
+    async def served(self, name: str) -> None:
+        """Waits until a node that was started serves."""
+
+        async def serves() -> bool:
+            self.logs[name].read()
+            return self.logs[name].serving
+
+        await eventually(serves, f"{name} serves")
 
     # --- Members that come and go ---
 

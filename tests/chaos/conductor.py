@@ -108,6 +108,8 @@ class Conductor:
                 case Swap():
                     await moves.swap(self.nodes, name)
                 case FullDisk(brim) if name in self.nodes.disks:
+                    # Who starts on a full disk refuses to; here it fills up under a running node.
+                    await self.nodes.served(name)
                     leave_bytes = 0 if brim else 1 << 20
                     await asyncio.to_thread(self.nodes.disks[name].fill, leave_bytes)
                 case _:

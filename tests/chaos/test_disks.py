@@ -124,3 +124,29 @@ def test_disks_full_to_the_last_byte_lose_nothing_and_end_no_process(tmp_path: P
             assert set(acknowledged) <= set(found)
 
     asyncio.run(story())
+
+
+def test_a_node_on_a_full_disk_says_so_at_its_start_and_loses_nothing(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with small_disks(tmp_path) as (cluster, disks), cluster.client() as kv:
+            await kv.put("kept", "before")
+            node = cluster.nodes[-1]
+            node.kill()
+            disks[node.name].fill(0)
+            node.start()
+            code = await asyncio.to_thread(node.wait)
+            last_words = node.log.splitlines()[-1]
+            assert code == 1, last_words
+            assert "cannot start in" in last_words
+            assert "free some space" in last_words
+            disks[node.name].free()
+            index = await cluster.applied(await cluster.leader())
+            node.start()
+
+            async def caught_up() -> bool:
+                return await cluster.applied(node) >= index
+
+            await eventually(caught_up, "it is back with all that it had")
+            assert "quarantined" not in node.log
+
+    asyncio.run(story())

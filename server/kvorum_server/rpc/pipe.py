@@ -1,4 +1,4 @@
-"""Streams, and their writing half: what is waiting goes out as one frame when the last one has gone.
+"""Streams, and their writing half: what waits goes out as one frame when the last one has gone.
 
 Nobody waits for a write. Whoever has something to send puts it here and goes on; one task per
 stream takes *everything* that has gathered and writes it. So load makes frames bigger, not more.

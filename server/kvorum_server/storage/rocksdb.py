@@ -26,7 +26,9 @@ Invariants: the reserved space holds the format number from the first flush on, 
 Left out: repair. Damaged bytes raise EngineDamage, the process stops, and peers have the data.
 """
 
+import errno
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -51,6 +53,7 @@ from kvorum_server.storage.errors import (
     DirectoryUnusable,
     EngineDamage,
     NewerFormat,
+    NoRoom,
     StorageError,
 )
 
@@ -65,6 +68,9 @@ IMMUTABLE_MEMTABLES_MAX = 6
 LEVEL_0_FILES_MAX = 36
 """Files that wait for their compaction before writes are refused; every read looks into each."""
 
+NO_SPACE = os.strerror(errno.ENOSPC)
+"""How RocksDB tells of a full disk: in the words of the operating system."""
+
 NEVER = 1_000_000
 """For triggers that count files: more than there will ever be."""
 
@@ -75,6 +81,7 @@ class RocksEngine:
     Raises:
         DirectoryInUse: another process has it open.
         DirectoryUnusable: it cannot be made or written.
+        NoRoom: the disk is too full to open it; its rows are as they were.
         NewerFormat: a newer kvorum wrote it.
         EngineDamage: files are missing or rotten, or it is not a directory of kvorum.
     """
@@ -382,6 +389,8 @@ def _open(path: Path, config: Config, read_only: bool) -> Rdict:
     except Exception as error:
         if "LOCK" in str(error):
             raise DirectoryInUse(str(path)) from error
+        if NO_SPACE in str(error):
+            raise NoRoom(str(path), shutil.disk_usage(path).free) from error
         raise _failure("open", str(path), error) from error
     write_options = WriteOptions()
     write_options.disable_wal = True  # type: ignore[method-assign, assignment]  # stub is wrong
