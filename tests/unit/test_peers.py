@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -317,6 +318,10 @@ def test_an_old_copy_that_comes_back_is_sent_away() -> None:
     asyncio.run(story())
 
 
+def refusal_in(log: Log) -> bool:
+    return any("belongs to cluster" in line for line in log.lines)
+
+
 def test_who_waits_in_vain_to_be_dialled_asks_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each takes the other for a node with a smaller identity, which would have to dial."""
     monkeypatch.setattr("kvorum_server.rpc.peers.KNOCK_SECONDS", 0.02)
@@ -334,12 +339,7 @@ def test_who_waits_in_vain_to_be_dialled_asks_why(monkeypatch: pytest.MonkeyPatc
             for node in nodes:
                 await node.start()
             for node in nodes:
-                await until(
-                    lambda lines=node.log.lines: any(
-                        "belongs to cluster" in line for line in lines
-                    ),
-                    f"{node.name} says why it has no stream",
-                )
+                await until(partial(refusal_in, node.log), f"{node.name} says why it has no stream")
                 assert not node.peers.connected()
 
     asyncio.run(story())
