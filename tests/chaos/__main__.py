@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -66,7 +67,13 @@ def campaign(options: argparse.Namespace, made: Network) -> int:
     """Strikes, judges, reports."""
     seconds = options.seconds or options.minutes * 60
     directory = options.report or Path(f"chaos-report-{options.seed}")
-    directory.mkdir(parents=True, exist_ok=True)
+    if not cleared(directory):
+        print(
+            f"tests.chaos: {directory} is not empty and holds no report of an earlier run; remove "
+            "it, or name another one with --report",
+            file=sys.stderr,
+        )
+        return 2
     settings = Settings(nodes=options.nodes, disk_bytes=options.disk_mebibytes << 20)
     schedule = plan(options.seed, seconds)
     print(f"seed {options.seed}: {len(schedule)} faults in {seconds:g} s", flush=True)
@@ -91,6 +98,16 @@ def progress() -> Callable[[str], None]:
             print(line, flush=True)
 
     return tell
+
+
+def cleared(directory: Path) -> bool:
+    """Makes a directory for a report, empty; an older report in it goes, anything else does not."""
+    if directory.exists() and any(directory.iterdir()):
+        if not (directory / report.REPORT).exists():
+            return False
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    return True
 
 
 def remove_mount_points(directory: Path, names: Sequence[str]) -> None:

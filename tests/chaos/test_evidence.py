@@ -8,13 +8,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.chaos.__main__ import cleared
 from tests.chaos.checks import Judgement, judge, lost_writes, revision_mistakes, stale_reads
 from tests.chaos.conductor import Blow
 from tests.chaos.faults import FullDisk, Kill, Partition, Pause, Shape, Strike, Victim
 from tests.chaos.node_logs import NodeLog, Reign, leader_of
 from tests.chaos.picture import Heading, draw
 from tests.chaos.records import Record, read
-from tests.chaos.report import longest_silence_ms
+from tests.chaos.report import REPORT, longest_silence_ms
 from tests.chaos.timeline import Bar, Span, pack, timeline_of
 from tests.chaos.workload import LEDGER, compare_and_set, prefix_of, scan_of
 from tests.simulator.model import Decided, Found, Get, Item, Put, Written
@@ -217,3 +218,13 @@ def test_a_silence_is_the_longest_gap_that_a_fault_has_a_share_in() -> None:
     ends.remove(6 * SECOND)
     assert longest_silence_ms(ends, BLOWS[0]) == pytest.approx(11_000), "to its end"
     assert longest_silence_ms([], BLOWS[0]) == 0
+
+
+def test_a_report_takes_the_place_of_an_older_one_and_of_nothing_else(tmp_path: Path) -> None:
+    directory = tmp_path / "report"
+    assert cleared(directory)
+    (directory / "n1.log").write_text("what a node of an earlier run complained of")
+    assert not cleared(directory), "it may be somebody's data"
+    (directory / REPORT).write_text("# kvorum under chaos")
+    assert cleared(directory)
+    assert not list(directory.iterdir())
